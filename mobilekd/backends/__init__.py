@@ -1,0 +1,1 @@
+"""Runtime families, one file each; the file name is the name in a profile."""

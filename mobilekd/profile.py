@@ -1,0 +1,93 @@
+"""What we build for: a target, its deployments, and what must hold. Written by people as devices/*.toml."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Target(_Table):
+    """Where the bundle runs."""
+
+    os: Literal["android", "ios", "linux", "windows", "macos"]
+    abi: Literal["arm64-v8a", "armeabi-v7a", "aarch64", "x86_64"]
+    chip: str = ""
+    compute_capability: str = Field(default="", pattern=r"^(\d+\.\d)?$")
+    """CUDA compute capability of the GPU, as "8.7"; empty without one."""
+
+
+class Deployment(_Table):
+    """One model file of the bundle: a runtime and a precision."""
+
+    backend: str
+    precision: Precision = "int8"
+    io: Literal["float32", "int8"] = "float32"
+    """Type of the model's own input and output; int8 needs precision = "int8"."""
+    ships: bool = True
+    """False for a float baseline that is measured beside int8 and left out of the bundle."""
+
+    @property
+    def name(self) -> str:
+        """Return a name that is unique in a profile, as "tflite-int8"."""
+        return "-".join((self.backend, self.precision, *(("int8io",) if self.io == "int8" else ())))
+
+
+class BenchmarkSettings(_Table):
+    """How latency is measured."""
+
+    warmup_runs: int = Field(default=20, ge=1)
+    timed_runs: int = Field(default=200, ge=10)
+    threads: int = Field(default=1, ge=1)
+    baseline: Literal["fp32", "none"] = "fp32"
+    """fp32 measures a float model beside every int8 one and shows the ratio."""
+
+
+class Tolerance(_Table):
+    """What parity must hold between a deployed model and the model that was trained, on the test split."""
+
+    top1_drop: float = Field(default=0.005, ge=0, le=1)
+    """Largest loss of top-1, as a fraction."""
+    agreement: float = Field(default=0.99, ge=0, le=1)
+    """Smallest share of images with the same answer."""
+    float_ops: int = Field(default=0, ge=0)
+    """Largest number of convolution, linear and matmul layers of an int8 model that run in float."""
+
+
+class Budget(_Table):
+    """What must hold for a release; an absent one is not checked."""
+
+    p50_ms: float | None = Field(default=None, gt=0)
+    """Median latency of every shipped model; checked only where it was measured on the target itself."""
+    model_bytes: int | None = Field(default=None, gt=0)
+    top1_drop: float | None = Field(default=None, ge=0, le=1)
+    """Largest loss of top-1 from the teacher to a shipped model, as a fraction."""
+
+
+class Profile(_Table):
+    """One file of devices/."""
+
+    name: str
+    title: str
+    target: Target
+    deploy: tuple[Deployment, ...] = Field(min_length=1)
+    benchmark: BenchmarkSettings = BenchmarkSettings()
+    tolerance: Tolerance = Tolerance()
+    budget: Budget = Budget()
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Return what is converted: the deployments, then the float baselines that they are measured against."""
+        shipped = {(one.backend, one.precision) for one in self.deploy}
+        wanted = dict.fromkeys(one.backend for one in self.deploy if one.precision == "int8")
+        if self.benchmark.baseline == "none":
+            return self.deploy
+        baselines = tuple(
+            Deployment(backend=backend, precision="fp32", ships=False)
+            for backend in wanted
+            if (backend, "fp32") not in shipped
+        )
+        return self.deploy + baselines

@@ -1,0 +1,132 @@
+"""The contract of a pipeline stage: a frozen record of its options with one verb, `run`."""
+
+import abc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from mobilekd.artifacts import Artifact
+from mobilekd.profile import Profile
+
+A = TypeVar("A", bound=Artifact)
+
+
+class Bar(Protocol):
+    """One progress bar."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Move on by some steps and show a short note, such as the loss."""
+
+
+class Progress(Protocol):
+    """Where a stage shows what it is doing; the console draws it on stderr."""
+
+    def bar(self, title: str, total: int) -> AbstractContextManager[Bar]:
+        """Show a bar with a known number of steps while the context is open."""
+
+    def say(self, line: str) -> None:
+        """Show one line that stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a running stage may touch.
+
+    Attributes:
+        out: An empty directory to fill; it becomes the artifact.
+        scratch: A directory that survives a kill and is given again to the next try of the same key: checkpoints.
+        toolchains: Where isolated converter environments live.
+        progress: Where to show progress.
+    """
+
+    out: Path
+    scratch: Path
+    toolchains: Path
+    progress: Progress
+
+
+class Inputs:
+    """The artifacts made so far, found by type."""
+
+    def __init__(self, made: Sequence[Artifact]) -> None:
+        self._made = tuple(made)
+
+    def newest(self, kind: type[A]) -> A:
+        """Return the newest artifact of a kind; the pipeline's wiring check has made sure that there is one."""
+        return [artifact for artifact in self._made if isinstance(artifact, kind)][-1]
+
+    def all(self, kind: type[A]) -> tuple[A, ...]:
+        """Return all artifacts of a kind, oldest first."""
+        return tuple(artifact for artifact in self._made if isinstance(artifact, kind))
+
+    def __iter__(self) -> Iterator[Artifact]:
+        return iter(self._made)
+
+
+class Stage(BaseModel, abc.ABC):
+    """One step of a pipeline. Its fields are its options, and all that can change its output.
+
+    Class attributes:
+        needs: Kinds of artifact of which the newest one is read.
+        gathers: Kinds of artifact of which all are read.
+        makes: The kind of artifact that `run` fills.
+        version: Raise it when the same options make different bytes.
+        measures: True for a stage whose output is a measurement: reused with its date, taken again by --remeasure.
+        tools: Distributions whose versions can change the output.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    needs: ClassVar[tuple[type[Artifact], ...]] = ()
+    gathers: ClassVar[tuple[type[Artifact], ...]] = ()
+    makes: ClassVar[type[Artifact]]
+    version: ClassVar[int] = 1
+    measures: ClassVar[bool] = False
+    tools: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def stage_name(cls) -> str:
+        """Return the name in a pipeline file: the module's file name."""
+        return cls.__module__.rpartition(".")[2]
+
+    def label(self) -> str:
+        """Return the name of this one in a run: the stage name, and what tells it from its siblings."""
+        return self.stage_name()
+
+    def for_profile(self, profile: Profile) -> tuple["Stage", ...]:
+        """Return the stages that this one becomes for a profile: itself, or one per deployment."""
+        del profile
+        return (self,)
+
+    def tool_names(self) -> tuple[str, ...]:
+        """Return the distributions whose versions enter the key."""
+        return self.tools
+
+    def missing(self) -> tuple[str, ...]:
+        """Return what is not there to run this stage, a line each with the command that mends it; cheap, no imports."""
+        return ()
+
+    def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
+        """Return digests of what this stage reads beside its inputs: data folders, checkpoints, code of the user.
+
+        Args:
+            scan: Digests a file or folder by content, remembering files that did not change.
+        """
+        del scan
+        return {}
+
+    @abc.abstractmethod
+    def run(self, inputs: Inputs, context: Context) -> None:
+        """Fill `context.out`.
+
+        Raises:
+            MobilekdError: What went wrong, with a hint. What was written so far is thrown away; scratch stays.
+        """
+
+    def options(self) -> dict[str, Any]:
+        """Return the options as plain JSON values."""
+        return self.model_dump(mode="json")

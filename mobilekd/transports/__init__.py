@@ -1,0 +1,1 @@
+"""How a device is reached, one file each; the file name is the name in a profile."""
