@@ -42,7 +42,7 @@ class Student(Artifact):
 
 @dataclass(frozen=True, slots=True)
 class QatStudent(Artifact):
-    """The fake-quant student: qat.safetensors, network.json, metrics.json, history.json, test_logits.npy."""
+    """The fake-quant student: the same files as `Teacher`; the logits are those of the network as trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class SimplifiedModel(Artifact):
 
 @dataclass(frozen=True, slots=True)
 class DeployedModel(Artifact):
-    """deployment.json (see `DeployedFacts` in backend.py), the model file it names, and convert.log."""
+    """deployment.json (see `DeployedFacts` in backend.py) and the model file it names."""
 
 
 @dataclass(frozen=True, slots=True)

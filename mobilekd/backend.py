@@ -87,6 +87,11 @@ class DeployedFacts:
     note: str = ""
     build_command: str = ""
 
+    @property
+    def name(self) -> str:
+        """Return the name of the deployment, as "tflite-int8"."""
+        return Deployment.model_validate(self.deployment).name
+
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values."""
         return asdict(self)
@@ -113,6 +118,8 @@ class Backend(Protocol):
     """Kernel sets that parity checks; the first is what apps use by default."""
     tools: ClassVar[tuple[str, ...]]
     """Distributions whose versions enter the key of a conversion."""
+    locks: ClassVar[tuple[Path, ...]]
+    """Files that pin what the backend runs outside this environment; they enter the key of a conversion."""
     output_parity_steps: ClassVar[float]
     """Largest logit error, in output steps, that is rounding and not drift, on the reference pair."""
 

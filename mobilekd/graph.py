@@ -1,4 +1,4 @@
-"""Small pure tools on ONNX graphs: canonical form, the quantization table of a QDQ graph, and the graph without Q/DQ."""
+"""Small pure tools on ONNX graphs: canonical form, a QDQ graph's quantization table, and the graph without Q/DQ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

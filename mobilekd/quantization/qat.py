@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
-from torchao.quantization.pt2e import FakeQuantizeBase
+from torchao.quantization.pt2e import FakeQuantizeBase, allow_exported_model_train_eval
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from mobilekd.errors import StageError
@@ -39,6 +39,7 @@ def prepare(network: nn.Module, example: Tensor, scheme: Scheme) -> GraphModule:
     assert isinstance(exported, GraphModule)
     prepared = prepare_pt2e(without_in_place(exported), MobileQuantizer(scheme))
     assert isinstance(prepared, GraphModule)
+    allow_exported_model_train_eval(prepared)
     return prepared.requires_grad_(requires_grad=True)  # folding makes constants of the weights
 
 
@@ -68,7 +69,9 @@ def set_observers(prepared: GraphModule, *, activations: bool) -> None:
 
 def convert(prepared: GraphModule) -> GraphModule:
     """Return the int8 graph: weights as integers, Q/DQ on activations. The argument is consumed."""
-    return convert_pt2e(prepared)
+    converted = convert_pt2e(prepared)
+    assert isinstance(converted, GraphModule)
+    return converted
 
 
 def trained_scales(prepared: GraphModule) -> tuple[Tensor, ...]:

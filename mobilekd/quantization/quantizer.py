@@ -54,6 +54,7 @@ _OWN_RANGE = {
     _aten.mean.dim,
     _aten.adaptive_avg_pool2d.default,
     _aten.matmul.default,
+    _aten.cat.default,
 }
 
 _FUSES_A_CLAMP = {*_WEIGHTED, _aten.add.Tensor, _aten.mul.Tensor}
@@ -85,8 +86,6 @@ class MobileQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no type
         if node.target in _SAME_RANGE and _is_quantized(_source(node)):
             output = SharedQuantizationSpec(_source(node))
         elif node.target in _OWN_RANGE and not _is_fused_into_a_clamp(node):
-            output = self._scheme.activation()
-        elif node.target is _aten.cat.default:
             output = self._scheme.activation()
         else:
             output = None
@@ -125,7 +124,7 @@ _OUT_OF_PLACE: dict[Callable[..., object], Callable[..., object]] = {
 
 
 def without_in_place(model: GraphModule) -> GraphModule:
-    """Return the graph with in-place operators replaced: an in-place ReLU would clamp the tensor before its rounding."""
+    """Return the graph with in-place operators replaced: an in-place ReLU would clamp a tensor before its rounding."""
     for node in model.graph.nodes:
         if node.target in _OUT_OF_PLACE:
             node.target = _OUT_OF_PLACE[node.target]

@@ -1,0 +1,43 @@
+# The two commands: `make build` and `make test`. Each makes .venv and installs what it needs.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+WHAT_TO_INSTALL := pyproject.toml constraints.txt
+
+.PHONY: build test check install clean
+
+build: $(VENV)/.all
+	$(BIN)/mobilekd build --profile android-arm64
+
+test: $(VENV)/.dev check
+	$(BIN)/mobilekd toolchain install onnx2tf
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -q
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/check_size.py
+
+install: $(VENV)/.all
+
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || { echo "no CPython 3.11 to 3.13 runs here; install one, or: make PYTHON=/path/to/python"; exit 3; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch first and pinned: an open range would bring several GB of CUDA packages.
+$(VENV)/.all: $(VENV)/.python $(WHAT_TO_INSTALL)
+	$(PIP) install -q -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install -q -c constraints.txt -e '.[all]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.all
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist build

@@ -1,0 +1,87 @@
+"""Convert the student for one runtime; a profile has one of these for each deployment."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from mobilekd.artifacts import Dataset, DeployedModel, SimplifiedModel, write_json
+from mobilekd.backend import Backend, Conversion
+from mobilekd.plugins import BACKENDS
+from mobilekd.profile import Deployment, Profile, Target
+from mobilekd.stage import Context, Inputs, Stage
+
+_SAMPLES = 8
+"""Images for matching tensors by value; a few are enough to tell any two tensors apart."""
+
+
+class Convert(Stage):
+    """One deployment of a profile; both fields are filled from it."""
+
+    needs = (Dataset, SimplifiedModel)
+    makes = DeployedModel
+    tools: ClassVar[tuple[str, ...]] = ("onnx", "numpy")
+
+    target: Target | None = None
+    deployment: Deployment | None = None
+
+    def for_profile(self, profile: Profile) -> tuple[Stage, ...]:
+        """Return one conversion for each deployment of the profile, float baselines included."""
+        return tuple(
+            self.model_copy(update={"target": profile.target, "deployment": deployment})
+            for deployment in profile.deployments()
+        )
+
+    def label(self) -> str:
+        """Return "convert:tflite-int8"."""
+        return f"{self.stage_name()}:{self.deployment.name}" if self.deployment else self.stage_name()
+
+    def tool_names(self) -> tuple[str, ...]:
+        """Return the tools of the backend too."""
+        return (*self.tools, *self._backend().tools)
+
+    def missing(self) -> tuple[str, ...]:
+        """Return what the backend lacks."""
+        line = self._backend().missing()
+        return (line,) if line else ()
+
+    def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
+        """Return what of a backend can change its output and is no installed package: the lock of its toolchain."""
+        return {path.name: scan(path) for path in self._backend().locks}
+
+    def run(self, inputs: Inputs, context: Context) -> None:
+        """Write the model file, deployment.json and convert.log."""
+        import numpy as np
+
+        from mobilekd.training.data import open_split
+
+        assert self.deployment is not None
+        assert self.target is not None
+        model = inputs.newest(SimplifiedModel).path
+        work = context.scratch / "work"
+        work.mkdir(parents=True, exist_ok=True)
+        samples = work / "samples.npy"
+        calibration = open_split(inputs.newest(Dataset).path, "calibration")
+        np.save(samples, calibration.normalized(slice(0, _SAMPLES)))
+        with context.progress.bar(self.label(), 1) as bar:
+            facts = self._backend().convert(
+                Conversion(
+                    float_onnx=model / "float.onnx",
+                    qdq_onnx=model / "qdq.onnx",
+                    stripped_onnx=model / "stripped.onnx",
+                    quant_table=model / "quant_table.json",
+                    samples=samples,
+                    target=self.target,
+                    deployment=self.deployment,
+                    out=context.out,
+                    work=work,
+                    log=context.scratch / "convert.log",
+                    toolchains=context.toolchains,
+                )
+            )
+            bar.advance(1)
+        write_json(context.out / "deployment.json", facts.to_json())
+
+    def _backend(self) -> Backend:
+        assert self.deployment is not None
+        backend: Backend = BACKENDS.load(self.deployment.backend)()
+        return backend

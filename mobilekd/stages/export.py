@@ -1,0 +1,85 @@
+"""Write the float student and the trained int8 network as ONNX."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from mobilekd.artifacts import Dataset, OnnxModel, QatStudent, Student
+from mobilekd.errors import StageError
+from mobilekd.stage import Context, Inputs, Stage
+from mobilekd.stages._packages import missing_packages
+from mobilekd.stages._training import load_network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+    from torch.fx import GraphModule
+
+
+class Export(Stage):
+    """Options of the ONNX export."""
+
+    needs = (Dataset, Student, QatStudent)
+    makes = OnnxModel
+    tools: ClassVar[tuple[str, ...]] = ("torch", "torchao", "timm", "onnx", "onnxscript")
+
+    opset: int = Field(default=18, ge=18, le=23)
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the packages of the `onnx` extra that are not installed."""
+        return missing_packages("onnx", ("onnx", "onnxscript"))
+
+    def run(self, inputs: Inputs, context: Context) -> None:
+        """Write float.onnx and qdq.onnx, each for one image."""
+        import torch
+
+        from mobilekd.training.data import open_split
+
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+        train = open_split(inputs.newest(Dataset).path, "train")
+        two = torch.from_numpy(train.normalized(slice(0, 2)))
+        student = inputs.newest(Student)
+        with context.progress.bar("export: float and int8 graphs", 2) as bar:
+            self._write(load_network(student), two[:1], context.out / "float.onnx")
+            bar.advance(1)
+            self._write(_int8_graph(student, inputs.newest(QatStudent), two), two[:1], context.out / "qdq.onnx")
+            bar.advance(1)
+
+    def _write(self, network: "nn.Module", image: "Tensor", path: "Path") -> None:
+        import warnings
+
+        import torch
+
+        from mobilekd import graph
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter warns of its own deprecated parts
+            program = torch.onnx.export(
+                network,
+                (image,),
+                dynamo=True,
+                opset_version=self.opset,
+                verbose=False,
+                input_names=["image"],
+                output_names=["logits"],
+            )
+        if program is None:
+            raise StageError("torch.onnx.export gave no program", hint="pick another student")
+        graph.save(graph.canonicalize(program.model_proto), path)
+
+
+def _int8_graph(student: Student, trained: QatStudent, example: "Tensor") -> "GraphModule":
+    import json
+
+    import safetensors.torch
+
+    from mobilekd.quantization import qat
+    from mobilekd.quantization.scheme import Scheme
+
+    facts = json.loads((trained.path / "network.json").read_text(encoding="utf-8"))
+    prepared = qat.prepare(load_network(student), example, Scheme(facts["symmetry"]))
+    qat.set_observers(prepared, activations=False)
+    prepared.load_state_dict(safetensors.torch.load_file(trained.path / "model.safetensors"))
+    return qat.convert(prepared)

@@ -1,0 +1,135 @@
+"""Prove every deployed model equal to the model that was trained, on the whole test split, on this host."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from mobilekd.artifacts import (
+    Dataset,
+    DeployedModel,
+    ParityReport,
+    QatStudent,
+    SimplifiedModel,
+    Student,
+    Teacher,
+    write_json,
+)
+from mobilekd.errors import VerificationError
+from mobilekd.profile import Profile, Tolerance
+from mobilekd.stage import Context, Inputs, Stage
+
+if TYPE_CHECKING:
+    from mobilekd.backend import DeployedFacts
+
+
+class Verify(Stage):
+    """Options of the proof; the tolerance comes from the profile."""
+
+    needs = (Dataset, Teacher, Student, QatStudent, SimplifiedModel)
+    gathers = (DeployedModel,)
+    makes = ParityReport
+    tools: ClassVar[tuple[str, ...]] = ("numpy",)
+
+    threads: int = Field(default=1, ge=1)
+    tolerance: Tolerance = Tolerance()
+
+    def for_profile(self, profile: Profile) -> tuple[Stage, ...]:
+        """Return this stage with the profile's tolerance."""
+        return (self.model_copy(update={"tolerance": profile.tolerance}),)
+
+    def run(self, inputs: Inputs, context: Context) -> None:
+        """Write parity.json.
+
+        Raises:
+            VerificationError: A tolerance does not hold; the rows are kept in the scratch directory.
+        """
+        trained = _Trained(inputs)
+        models = inputs.all(DeployedModel)
+        rows: list[dict[str, Any]] = []
+        with context.progress.bar("verify", len(models)) as bar:
+            for model in models:
+                rows += self._rows(model.path, trained, context)
+                bar.advance(1, str(rows[-1]["deployment"]))
+        report = {"rows": rows, "tolerance": self.tolerance.model_dump(), "images": len(trained.labels)}
+        failed = [f"{row['deployment']} ({row['kernels']}): {row['note']}" for row in rows if row["status"] == "failed"]
+        if failed:
+            kept = context.scratch / "parity.json"
+            write_json(kept, report)
+            raise VerificationError("parity does not hold:\n  " + "\n  ".join(failed), hint=f"all rows: {kept}")
+        write_json(context.out / "parity.json", report)
+
+    def _rows(self, folder: Path, trained: "_Trained", context: Context) -> list[dict[str, Any]]:
+        from mobilekd.plugins import BACKENDS
+        from mobilekd.worker import read_facts
+
+        facts = read_facts(folder / "deployment.json")
+        backend = str(facts.deployment["backend"])
+        is_int8 = facts.deployment["precision"] == "int8"
+        kernels: tuple[str, ...] = BACKENDS.load(backend).kernels if is_int8 else BACKENDS.load(backend).kernels[:1]
+        if not facts.runnable:
+            note = facts.note.removeprefix("built, not run: ")
+            return [{**_facts_row(folder, facts, kernels[0], trained), "status": "built, not run", "note": note}]
+        return [self._row(folder, facts, one, trained, context) for one in kernels]
+
+    def _row(
+        self, folder: Path, facts: "DeployedFacts", kernels: str, trained: "_Trained", context: Context
+    ) -> dict[str, Any]:
+        from mobilekd.parity import broken_tolerances, compare
+        from mobilekd.worker import run_model
+
+        backend, is_int8 = str(facts.deployment["backend"]), facts.deployment["precision"] == "int8"
+        model = folder / facts.file
+        logits = run_model(
+            backend, model, facts, trained.images, kernels=kernels, threads=self.threads, scratch=context.scratch
+        )
+        reference = trained.int8_logits if is_int8 else trained.float_logits
+        parity = compare(reference, logits, trained.labels, trained.step)
+        broken = broken_tolerances(parity, len(facts.float_ops) if is_int8 else None, self.tolerance)
+        status = {"status": "failed" if broken else "passed", "note": "; ".join(broken)}
+        return {**_facts_row(folder, facts, kernels, trained), **asdict(parity), **status}
+
+
+class _Trained:
+    """What the trained networks say on the test split."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        import json
+
+        import numpy as np
+        from numpy.typing import NDArray
+
+        from mobilekd.quant_table import load_table
+        from mobilekd.training.data import open_split
+
+        test = open_split(inputs.newest(Dataset).path, "test")
+        self.images: NDArray[np.float32] = test.normalized(slice(None))
+        self.labels = test.labels
+        self.float_logits: NDArray[np.float32] = np.load(inputs.newest(Student).path / "test_logits.npy")
+        self.int8_logits: NDArray[np.float32] = np.load(inputs.newest(QatStudent).path / "test_logits.npy")
+        teacher = json.loads((inputs.newest(Teacher).path / "metrics.json").read_text(encoding="utf-8"))
+        self.top1_teacher: float = teacher["top1_test"]
+        table = load_table(inputs.newest(SimplifiedModel).path / "quant_table.json").by_name()
+        # A student whose last layer stays float has no output scale; 255 steps over its logits stand in.
+        spread = float(self.int8_logits.max() - self.int8_logits.min())
+        self.step = table["logits"].scale[0] if "logits" in table else spread / 255
+
+
+def _facts_row(folder: Path, facts: "DeployedFacts", kernels: str, trained: _Trained) -> dict[str, Any]:
+    nothing = dict.fromkeys(
+        ("top1_reference", "top1_deployed", "top1_agreement", "max_error_steps", "mean_error_steps"), None
+    )
+    return {
+        "deployment": facts.name,
+        "backend": facts.deployment["backend"],
+        "precision": facts.deployment["precision"],
+        "ships": facts.deployment["ships"],
+        "kernels": kernels,
+        "top1_teacher": trained.top1_teacher,
+        "float_ops": len(facts.float_ops) if facts.deployment["precision"] == "int8" else None,
+        "float_op_names": list(facts.float_ops) if facts.deployment["precision"] == "int8" else [],
+        "other_float_ops": list(facts.other_float_ops) if facts.deployment["precision"] == "int8" else [],
+        "bytes": (folder / facts.file).stat().st_size,
+        **nothing,
+    }

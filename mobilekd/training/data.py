@@ -1,0 +1,89 @@
+"""The data set as stages see it: uint8 images in memory maps, and what is known of them."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilekd.artifacts import write_json
+
+Split = Literal["train", "calibration", "test"]
+SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """dataset.json.
+
+    Attributes:
+        name: Kind of source, as "digits".
+        classes: Labels, in the order of the logits.
+        image_size: Height and width in pixels; images are square.
+        mean, std: Per channel, of pixels in [0, 1]; the network's input is (pixel / 255 - mean) / std.
+        resize: How an image becomes square, in words that an app developer can follow.
+        splits: Images in each split.
+        licence, source: Where the data come from.
+        bad_images: Files that could not be read and were skipped.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: str
+    splits: dict[str, int]
+    licence: str
+    source: str
+    channels: int = 3
+    bad_images: tuple[str, ...] = ()
+
+
+def write_facts(facts: DatasetFacts, folder: Path) -> None:
+    """Write dataset.json."""
+    write_json(folder / "dataset.json", asdict(facts))
+
+
+def read_facts(folder: Path) -> DatasetFacts:
+    """Read dataset.json of a Dataset artifact."""
+    document: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    tuples = {key: tuple(value) for key, value in document.items() if isinstance(value, list)}
+    return DatasetFacts(**{**document, **tuples})
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """One split: images uint8 [n, height, width, channels] and labels int64 [n], with the set's facts."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    facts: DatasetFacts
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalized(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        """Return some images as the network takes them: float32 [rows, channels, height, width]."""
+        return normalize(self.images[rows], self.facts)
+
+    def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
+        """Yield all images in order, normalised, in batches."""
+        for start in range(0, len(self), size):
+            yield self.normalized(slice(start, start + size))
+
+
+def normalize(images: NDArray[np.uint8], facts: DatasetFacts) -> NDArray[np.float32]:
+    """Return uint8 [n, h, w, c] as float32 [n, c, h, w], normalised by the set's mean and deviation."""
+    mean, std = (np.asarray(value, np.float32) for value in (facts.mean, facts.std))
+    scaled = (images.astype(np.float32) / np.float32(255) - mean) / std
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def open_split(folder: Path, split: Split) -> Images:
+    """Open one split of a Dataset artifact; the images stay on disk until they are read."""
+    images = np.load(folder / f"{split}_images.npy", mmap_mode="r")
+    return Images(images, np.load(folder / f"{split}_labels.npy"), read_facts(folder))

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from mobilekd.errors import StageError
+from mobilekd.parity import broken_tolerances, compare
+from mobilekd.profile import Tolerance
+
+REFERENCE = np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 3.0], [1.0, 0.0]], np.float32)
+LABELS = np.array([1, 0, 1, 1])
+
+
+def test_a_model_agrees_with_itself() -> None:
+    parity = compare(REFERENCE, REFERENCE, LABELS, step=0.5)
+    assert (parity.top1_agreement, parity.max_error_steps) == (1.0, 0.0)
+
+
+def test_figures_of_a_hand_worked_case() -> None:
+    deployed = REFERENCE.copy()
+    deployed[0] = [2.0, 1.0]
+    parity = compare(REFERENCE, deployed, LABELS, step=0.5)
+    assert (parity.top1_reference, parity.top1_deployed, parity.top1_agreement) == (0.75, 0.5, 0.75)
+    assert (parity.max_error_steps, parity.mean_error_steps) == (4.0, 0.5)
+
+
+def test_logits_that_are_not_finite_are_named() -> None:
+    deployed = REFERENCE.copy()
+    deployed[1, 0] = np.nan
+    with pytest.raises(StageError, match="1 images give logits that are not finite"):
+        compare(REFERENCE, deployed, LABELS, step=1.0)
+
+
+def test_logits_of_other_classes_are_refused() -> None:
+    with pytest.raises(StageError, match=r"\[4, 3\]"):
+        compare(REFERENCE, np.zeros((4, 3), np.float32), LABELS, step=1.0)
+
+
+def test_each_broken_tolerance_is_told() -> None:
+    deployed = REFERENCE.copy()
+    deployed[0] = [2.0, 1.0]
+    parity = compare(REFERENCE, deployed, LABELS, step=0.5)
+    told = broken_tolerances(parity, 3, Tolerance())
+    assert [phrase.split("(tolerance.")[1].split()[0] for phrase in told] == ["top1_drop", "agreement", "float_ops"]
+
+
+def test_a_better_deployed_model_is_drift_too() -> None:
+    deployed = REFERENCE.copy()
+    deployed[3] = [0.0, 1.0]
+    parity = compare(REFERENCE, deployed, LABELS, step=0.5)
+    assert broken_tolerances(parity, None, Tolerance(agreement=0.5))
