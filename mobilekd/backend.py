@@ -118,8 +118,8 @@ class Backend(Protocol):
     """Kernel sets that parity checks; the first is what apps use by default."""
     tools: ClassVar[tuple[str, ...]]
     """Distributions whose versions enter the key of a conversion."""
-    locks: ClassVar[tuple[Path, ...]]
-    """Files that pin what the backend runs outside this environment; they enter the key of a conversion."""
+    toolchains: ClassVar[tuple[str, ...]]
+    """Isolated environments that the backend converts in; the digests of their locks enter the key of a conversion."""
     output_parity_steps: ClassVar[float]
     """Largest logit error, in output steps, that is rounding and not drift, on the reference pair."""
 

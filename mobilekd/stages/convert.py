@@ -46,12 +46,16 @@ class Convert(Stage):
 
     def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
         """Return what of a backend can change its output and is no installed package: the lock of its toolchain."""
-        return {path.name: scan(path) for path in self._backend().locks}
+        from mobilekd.toolchain import lock_digest
+
+        del scan
+        return {name: lock_digest(name) for name in self._backend().toolchains}
 
     def run(self, inputs: Inputs, context: Context) -> None:
         """Write the model file, deployment.json and convert.log."""
         import numpy as np
 
+        from mobilekd.toolchain import install
         from mobilekd.training.data import open_split
 
         assert self.deployment is not None
@@ -62,6 +66,8 @@ class Convert(Stage):
         samples = work / "samples.npy"
         calibration = open_split(inputs.newest(Dataset).path, "calibration")
         np.save(samples, calibration.normalized(slice(0, _SAMPLES)))
+        for name in self._backend().toolchains:
+            install(name, context.toolchains, context.progress)
         with context.progress.bar(self.label(), 1) as bar:
             facts = self._backend().convert(
                 Conversion(

@@ -193,7 +193,8 @@ def npz(path: Path, size: int) -> Source:
             f"{str(file)!r} is not a file", hint="give the .npz, or the folder of cifar10.npz, with --data"
         )
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # numpy leaves a path of its own open when the archive is broken
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as cause:
         raise ConfigError(f"{file} is no npz file: {cause}", hint=f"it must hold {', '.join(_NPZ_KEYS)}") from cause

@@ -1,0 +1,84 @@
+"""What a converted file says of its scales and weights, held against the quantization table."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilekd import graph
+from mobilekd.errors import StageError
+from mobilekd.quant_table import QuantTable, TensorQuant
+
+Integers = NDArray[np.signedinteger]
+
+
+class ReadBack:
+    """Compares what is read from one file with the table, tensor by tensor; the first difference is a StageError."""
+
+    def __init__(self, file: Path, table: QuantTable, weights: Mapping[str, Integers]) -> None:
+        self._file = file.name
+        self._table = table.by_name()
+        self._weights = weights
+        self.seen: set[str] = set()
+
+    def scales(self, name: str, scale: Sequence[float] | NDArray[np.floating], zero_point: Collection[int]) -> None:
+        """Compare one tensor's scales and zero points, as float32, bit by bit.
+
+        Args:
+            name: Name in the table.
+            scale, zero_point: As read from the file; zero points on the table's int8 axis.
+        """
+        entry = self._entry(name)
+        wanted = np.asarray(entry.scale, np.float32)
+        found = np.asarray(scale, np.float32).reshape(-1)
+        if not np.array_equal(found, wanted):
+            raise self._drift(name, "scale", _first_difference(found, wanted))
+        if set(zero_point) - set(entry.zero_point):
+            raise self._drift(name, "zero point", f"{sorted(set(zero_point))} in the file, {entry.zero_point[:1]}")
+        self.seen.add(name)
+
+    def weights(self, name: str, found: Integers) -> None:
+        """Compare the integers of one weight with those that were trained."""
+        wanted = self._weights[name].reshape(-1)
+        if not np.array_equal(found.reshape(-1), wanted):
+            raise self._drift(name, "int8 weights", _first_difference(found.reshape(-1), wanted))
+
+    def finish(self, wanted: Collection[str]) -> None:
+        """Check that nothing of the table is missing from the file.
+
+        Raises:
+            StageError: Names the first tensor that was not found.
+        """
+        missing = [name for name in wanted if name not in self.seen]
+        if missing:
+            raise StageError(
+                f"{self._file}: {missing[0]!r} is in the quantization table and not in the file"
+                f" ({len(missing)} tensors are missing)",
+                hint="the converter dropped or renamed it: see convert.log",
+            )
+
+    def _entry(self, name: str) -> TensorQuant:
+        if name not in self._table:
+            raise StageError(f"{self._file}: {name!r} is quantized in the file and not in the quantization table")
+        return self._table[name]
+
+    def _drift(self, name: str, what: str, detail: str) -> StageError:
+        return StageError(
+            f"{self._file}: the {what} of {name!r} differs: {detail} in the quantization table",
+            hint="the file was not built from this table; run the convert stage again with --fresh",
+        )
+
+
+def _first_difference(found: NDArray[np.generic], wanted: NDArray[np.generic]) -> str:
+    if found.shape != wanted.shape:
+        return f"{found.size} values in the file, {wanted.size}"
+    index = int(np.flatnonzero(found != wanted)[0])
+    return f"element {index} is {found[index]} in the file, {wanted[index]}"
+
+
+def trained_weights(qdq_onnx: Path) -> Mapping[str, Integers]:
+    """Return the int8 weights of the trained network by name."""
+    index = graph.index_qdq(graph.load(qdq_onnx))
+    names = {node.input[0] for node in index.weights.values()}
+    return {name: index.constants[name] for name in names}

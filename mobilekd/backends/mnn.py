@@ -1,0 +1,163 @@
+"""MNN: fp32, fp16, and int8 from the quantization table through MNN's compression parameters.
+
+The wheel's own scripts are never run: importing `MNN.tools` runs pip and uploads usage. Known defect, MNN 3.6.1: on
+ARM CPUs with i8mm the last N mod 8 outputs of a fully connected layer are wrong; DeployedFacts.note says so.
+"""
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mobilekd.artifacts import digest_file
+from mobilekd.backend import Conversion, DeployedFacts, Float32
+from mobilekd.errors import ConfigError, StageError
+from mobilekd.process import run_logged, tail
+from mobilekd.quant_table import load_table
+
+_WORKER = "mobilekd.backends._mnn_convert"
+_SUCCESS = "Converted Success!"
+_TIMEOUT_S = 300.0
+_I8MM_COLUMNS = 8
+
+
+class Mnn:
+    """Alibaba's runtime."""
+
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+    kernels: ClassVar[tuple[str, ...]] = ("default",)
+    tools: ClassVar[tuple[str, ...]] = ("mnn", "onnx")
+    output_parity_steps: ClassVar[float] = 1.0
+
+    def missing(self) -> str | None:
+        """Return what is not installed."""
+        absent = [name for name, module in (("MNN", "_tools"), ("onnx", "onnx")) if util.find_spec(module) is None]
+        return f"{', '.join(absent)} is not installed: pip install 'mobilekd[onnx,mnn]'" if absent else None
+
+    def convert(self, request: Conversion) -> DeployedFacts:
+        """Write DEPLOYMENT.mnn; for int8, read every scale and weight back from it."""
+        from mobilekd import graph
+        from mobilekd.backends import _mnn_graph, _onnx_facts, _readback
+
+        deployment = request.deployment
+        if deployment.io != "float32":
+            raise ConfigError(f"{deployment.name}: MNN has no int8 input", hint='set io = "float32" for backend mnn')
+        is_int8 = deployment.precision == "int8"
+        model, table = graph.load(request.source_onnx), load_table(request.quant_table)
+        layers = _mnn_graph.int8_layers(model, table) if is_int8 else ()
+        params = request.work / "compression.json"
+        digest = digest_file(request.source_onnx) + digest_file(request.quant_table)
+        params.write_text(_mnn_graph.compression_params(layers, table, digest), encoding="utf-8")
+        file = request.out / f"{deployment.name}.mnn"
+        _convert(request, params, file)
+        unread: tuple[str, ...] = ()
+        floats, others, int8_tensors = (), (), 0
+        if is_int8:
+            structure = _mnn_graph.read_structure(file, _dump(request, file))
+            weights = _readback.trained_weights(request.qdq_onnx)
+            unread = _mnn_graph.check_against_table(file, structure, layers, table, weights)
+            floats, others = _mnn_graph.float_ops(structure)
+            int8_tensors = _mnn_graph.int8_weights(structure)
+        logits = _onnx_facts.tensor_facts(model, "output")
+        return DeployedFacts(
+            deployment=deployment.model_dump(mode="json"),
+            file=file.name,
+            runnable=True,
+            input=_onnx_facts.tensor_facts(model, "input"),
+            output=logits,
+            float_ops=floats,
+            other_float_ops=others,
+            int8_tensors=int8_tensors,
+            tools={name: metadata.version(name) for name in self.tools},
+            note=_note(request, classes=logits.shape[-1], unread=unread),
+        )
+
+    def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> "MnnSession":
+        """Load a model on the CPU, precision "high": sums in fp32 where the model is float."""
+        del kernels
+        return MnnSession(model, facts, threads=threads)
+
+
+class MnnSession:
+    """One loaded model."""
+
+    def __init__(self, model: Path, facts: DeployedFacts, *, threads: int) -> None:
+        with _quiet_stdout():
+            from MNN import expr, nn
+
+            config = {"precision": "high", "backend": "CPU", "numThread": threads}
+            self._runtime = nn.create_runtime_manager((config,))
+            names = [facts.input.name], [facts.output.name]
+            self._net = nn.load_module_from_file(str(model), *names, runtime_manager=self._runtime)
+            self._image: Any = expr.placeholder(list(facts.input.shape), expr.NCHW)
+        self._logits: Any = None
+
+    def load_input(self, image: Float32) -> None:
+        """Copy one image into the runtime; a quantized model rounds it itself."""
+        self._image.write(np.ascontiguousarray(image, np.float32))
+
+    def invoke(self) -> None:
+        """Run the model once."""
+        self._logits = self._net.forward([self._image])
+
+    def read_output(self) -> Float32:
+        """Return the logits [classes]."""
+        # A copy, taken while the variable lives: `read` gives a view of memory that MNN uses again.
+        return np.array(self._logits[0].read(), np.float32).reshape(-1)
+
+
+def _convert(request: Conversion, params: Path, file: Path) -> None:
+    arguments = ["-f", "ONNX", "--modelFile", str(request.source_onnx.resolve()), "--MNNModel", str(file.resolve())]
+    arguments += ["--bizCode", "MNN", "--compressionParamsFile", str(params.resolve())]
+    if request.deployment.precision == "fp16":
+        arguments.append("--fp16")
+    _run(request, arguments)
+    if not file.is_file() or _SUCCESS not in request.log.read_text(encoding="utf-8", errors="replace"):
+        raise StageError(
+            f"MNN's converter refused {request.source_onnx.name}\n{tail(request.log)}",
+            hint=f"the whole log: {request.log}",
+        )
+
+
+def _dump(request: Conversion, file: Path) -> Path:
+    dump = request.work / "dump.json"
+    _run(request, ["-f", "MNN", "--modelFile", str(file.resolve()), "--JsonFile", str(dump.resolve())])
+    return dump
+
+
+def _run(request: Conversion, arguments: Sequence[str]) -> None:
+    argv = [sys.executable, "-m", _WORKER, str(request.work.resolve()), *arguments]
+    run_logged(argv, request.log, timeout_s=_TIMEOUT_S)
+
+
+def _note(request: Conversion, *, classes: int, unread: Sequence[str]) -> str:
+    parts = []
+    if request.deployment.precision == "int8" and request.target.abi != "x86_64" and classes % _I8MM_COLUMNS:
+        wrong = classes % _I8MM_COLUMNS
+        parts.append(f"MNN 3.6.1 on CPUs with i8mm: the last {wrong} of {classes} logits can be wrong; check there")
+    if unread:
+        parts.append(f"weights in a compressed code, not read back: {', '.join(unread)}")
+    return "; ".join(parts)
+
+
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """Drop what MNN prints to file descriptor 1 while it is imported and loads: stdout is for results."""
+    libc = ctypes.CDLL(None)
+    sys.stdout.flush()
+    libc.fflush(None)
+    kept, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 1)
+        yield
+    finally:
+        libc.fflush(None)  # C buffers its lines: without this they come out behind our back, later
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(sink)

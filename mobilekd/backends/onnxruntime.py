@@ -1,0 +1,173 @@
+"""ONNX Runtime: fp32, fp16, and int8 as a QDQ graph that its CPU provider fuses to integer kernels throughout.
+
+Integer kernels on x86 without VNNI add pairs of uint8 x int8 products in int16, which can saturate; sessions
+here set "session.x64quantprecision" on such a machine, and an app must do the same. It costs about 10 %.
+"""
+
+import platform
+import shutil
+from importlib import metadata, util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mobilekd.backend import Conversion, DeployedFacts, Float32, TensorFacts
+from mobilekd.errors import StageError
+from mobilekd.quant_table import load_table
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+_AVX2_NOTE = 'x86 without VNNI: set the session option "session.x64quantprecision" to "1", else sums can saturate'
+_FP16_NOTE = "the CPU provider computes fp16 nodes without a half-precision kernel in float32"
+
+
+class Onnxruntime:
+    """Microsoft's runtime; its own QDQ format is the int8 file."""
+
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+    kernels: ClassVar[tuple[str, ...]] = ("default",)
+    tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+    output_parity_steps: ClassVar[float] = 1.0
+
+    def missing(self) -> str | None:
+        """Return what is not installed."""
+        absent = [name for name in ("onnx", "onnxruntime") if util.find_spec(name) is None]
+        return f"{', '.join(absent)} is not installed: pip install 'mobilekd[onnx]'" if absent else None
+
+    def convert(self, request: Conversion) -> DeployedFacts:
+        """Write DEPLOYMENT.onnx; for int8, prove by ONNX Runtime's own optimized graph what runs in integers."""
+        from mobilekd import graph
+        from mobilekd.backends import _onnx_facts, _ort_graph
+
+        deployment = request.deployment
+        file = request.out / f"{deployment.name}.onnx"
+        _write(request, file)
+        model = graph.load(file)
+        optimized = _optimized(file, request.work / "optimized.onnx")
+        is_int8 = deployment.precision == "int8"
+        floats, others = _ort_graph.float_nodes(optimized) if is_int8 else ((), ())
+        request.log.parent.mkdir(parents=True, exist_ok=True)
+        with request.log.open("a", encoding="utf-8") as log:
+            log.write(f"graph that ONNX Runtime runs on this host: {_ort_graph.op_counts(optimized.graph.node)}\n")
+        table = load_table(request.quant_table).by_name() if deployment.io == "int8" else {}
+        return DeployedFacts(
+            deployment=deployment.model_dump(mode="json"),
+            file=file.name,
+            runnable=True,
+            input=_onnx_facts.tensor_facts(model, "input", table.get(model.graph.input[0].name)),
+            output=_onnx_facts.tensor_facts(model, "output", table.get(model.graph.output[0].name)),
+            float_ops=floats,
+            other_float_ops=others,
+            int8_tensors=graph.int8_initializers(model),
+            tools={name: metadata.version(name) for name in self.tools},
+            note=_note(request),
+        )
+
+    def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> "OrtSession":
+        """Load a model on the CPU provider."""
+        del kernels
+        return OrtSession(_load(model, threads=threads), facts.input, facts.output)
+
+
+class OrtSession:
+    """One loaded model; its input lies in memory of the runtime before `invoke`."""
+
+    def __init__(self, session: Any, image: TensorFacts, logits: TensorFacts) -> None:
+        self._session = session
+        self._image = image
+        self._logits = logits
+        self._binding = session.io_binding()
+        self._binding.bind_output(logits.name, "cpu")
+
+    def load_input(self, image: Float32) -> None:
+        """Copy one image into the runtime, quantized when the model's input is int8."""
+        import onnxruntime
+
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(_quantized(image, self._image)))
+        self._binding.bind_ortvalue_input(self._image.name, value)
+
+    def invoke(self) -> None:
+        """Run the model once."""
+        self._session.run_with_iobinding(self._binding)
+
+    def read_output(self) -> Float32:
+        """Return the logits [classes]."""
+        logits = self._binding.copy_outputs_to_cpu()[0].reshape(-1)
+        facts = self._logits
+        if facts.scale is None or facts.zero_point is None:
+            return np.asarray(logits, np.float32)
+        return (np.float32(facts.scale) * (logits.astype(np.float32) - facts.zero_point)).astype(np.float32)
+
+
+def _lacks_vnni() -> bool:
+    """Return True on x86 unless the CPU says that it has VNNI."""
+    cpuinfo = Path("/proc/cpuinfo")
+    has_vnni = cpuinfo.is_file() and "vnni" in cpuinfo.read_text(encoding="utf-8")
+    return platform.machine() in ("x86_64", "AMD64") and not has_vnni
+
+
+def _quantized(image: Float32, facts: TensorFacts) -> np.ndarray[Any, Any]:
+    if facts.scale is None or facts.zero_point is None:
+        return image.astype(np.float32)
+    return np.clip(np.rint(image / np.float32(facts.scale)) + facts.zero_point, -128, 127).astype(np.int8)
+
+
+def _write(request: Conversion, file: Path) -> None:
+    from mobilekd import graph
+    from mobilekd.backends import _onnx_fp16, _ort_graph, _readback
+
+    if request.deployment.precision == "fp32":
+        shutil.copyfile(request.float_onnx, file)
+        return
+    if request.deployment.precision == "fp16":
+        graph.save(_onnx_fp16.to_fp16(graph.load(request.float_onnx)), file)
+        return
+    table = load_table(request.quant_table)
+    model = _ort_graph.fuse_ready(graph.load(request.qdq_onnx))
+    if request.deployment.io == "int8":
+        model = _ort_graph.with_int8_io(model, table)
+    graph.save(model, file)
+    _ort_graph.check_against_table(file, table, _readback.trained_weights(request.qdq_onnx))
+
+
+def _note(request: Conversion) -> str:
+    if request.deployment.precision == "fp16":
+        return _FP16_NOTE
+    return _AVX2_NOTE if request.deployment.precision == "int8" and request.target.abi == "x86_64" else ""
+
+
+def _optimized(file: Path, to: Path) -> "ModelProto":
+    """Return the graph that ONNX Runtime really runs: all optimizations on."""
+    from mobilekd import graph
+
+    _load(file, threads=1, optimized=to)
+    return graph.load(to)
+
+
+def _load(file: Path, *, threads: int, optimized: Path | None = None) -> Any:
+    """Return an InferenceSession on the CPU provider.
+
+    Raises:
+        StageError: The runtime refused the model.
+    """
+    import onnxruntime as ort
+
+    ort.disable_telemetry_events()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    if _lacks_vnni():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    if optimized:
+        options.optimized_model_filepath = str(optimized)
+    refusals = ort.capi.onnxruntime_pybind11_state
+    try:
+        return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except (refusals.Fail, refusals.NotImplemented, refusals.InvalidGraph, refusals.RuntimeException) as cause:
+        raise StageError(
+            f"ONNX Runtime refused {file.name}: {cause}", hint="an operator has no kernel: change the student"
+        ) from cause
