@@ -1,5 +1,6 @@
 """Options and files that the three training stages share."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -116,15 +117,19 @@ def write_result(
     write_json(folder / "metrics.json", metrics)
 
 
+def network_facts(artifact: Artifact) -> dict[str, Any]:
+    """Return network.json of a trained network: "network", "classes", and what its stage added."""
+    facts: dict[str, Any] = json.loads((artifact.path / "network.json").read_text(encoding="utf-8"))
+    return facts
+
+
 def load_network(artifact: Artifact) -> "nn.Module":
     """Return the trained network of a Teacher or Student artifact, in evaluation mode."""
-    import json
-
     import safetensors.torch
 
     from mobilekd.training import networks
 
-    facts = json.loads((artifact.path / "network.json").read_text(encoding="utf-8"))
+    facts = network_facts(artifact)
     network = networks.build(facts["network"], facts["classes"])
     network.load_state_dict(safetensors.torch.load_file(artifact.path / "model.safetensors"))
     return networks.channels_last(network.eval())

@@ -8,7 +8,7 @@ from mobilekd.artifacts import Dataset, OnnxModel, QatStudent, Student
 from mobilekd.errors import StageError
 from mobilekd.stage import Context, Inputs, Stage
 from mobilekd.stages._packages import missing_packages
-from mobilekd.stages._training import load_network
+from mobilekd.stages._training import load_network, network_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,15 +71,13 @@ class Export(Stage):
 
 
 def _int8_graph(student: Student, trained: QatStudent, example: "Tensor") -> "GraphModule":
-    import json
-
     import safetensors.torch
 
     from mobilekd.quantization import qat
     from mobilekd.quantization.scheme import Scheme
 
-    facts = json.loads((trained.path / "network.json").read_text(encoding="utf-8"))
-    prepared = qat.prepare(load_network(student), example, Scheme(facts["symmetry"]))
+    scheme = Scheme(network_facts(trained)["symmetry"])
+    prepared = qat.prepare(load_network(student), example, scheme)
     qat.set_observers(prepared, activations=False)
     prepared.load_state_dict(safetensors.torch.load_file(trained.path / "model.safetensors"))
     return qat.convert(prepared)

@@ -8,7 +8,14 @@ from mobilekd import artifacts
 from mobilekd.artifacts import Dataset, Student, Teacher
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages._packages import missing_packages
-from mobilekd.stages._training import TrainingStage, distillation_loss, known_method, load_network, write_result
+from mobilekd.stages._training import (
+    TrainingStage,
+    distillation_loss,
+    known_method,
+    load_network,
+    network_facts,
+    write_result,
+)
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -67,7 +74,7 @@ class Quantize(TrainingStage):
         write_result(
             context.out,
             weights=prepared.state_dict(),
-            network={"symmetry": self.symmetry, "classes": len(train.facts.classes)},
+            network={**network_facts(inputs.newest(Student)), "method": self.method, "symmetry": self.symmetry},
             history=history,
             test_logits=predict(prepared, test),
             test=test,

@@ -1,0 +1,292 @@
+"""The command line: read words, call, print, exit code. Nothing heavy is imported before a command asks for it."""
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from mobilekd import __version__
+from mobilekd.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ConfigError,
+    MissingToolError,
+    MobilekdError,
+    OverBudgetError,
+)
+from mobilekd.failures import report_bug, show_failure, show_usage
+from mobilekd.options import (
+    BundleArgument,
+    CacheOption,
+    DataOption,
+    FreshOption,
+    JsonOption,
+    OutOption,
+    PipelineOption,
+    ProfileOption,
+    RemeasureOption,
+    SetOption,
+    SkipOption,
+    UntilOption,
+    overrides_of,
+)
+from mobilekd.workplace import open_workshop, watched
+
+DEFAULT_PROFILE = "android-arm64"
+DEFAULT_PIPELINE = "quickstart"
+
+app = typer.Typer(rich_markup_mode=None, invoke_without_command=True, no_args_is_help=True, add_completion=False)
+bundle_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What is in a bundle, and is it whole?")
+toolchain_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Isolated environments of converters.")
+cache_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Finished stages, kept by content.")
+app.add_typer(bundle_app, name="bundle")
+app.add_typer(toolchain_app, name="toolchain")
+app.add_typer(cache_app, name="cache")
+
+
+@app.command()
+def build(
+    *,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    pipeline: PipelineOption = DEFAULT_PIPELINE,
+    set_: SetOption = None,
+    until: UntilOption = "",
+    fresh: FreshOption = False,
+    remeasure: RemeasureOption = False,
+    data: DataOption = None,
+    skip_bad_images: SkipOption = False,
+    out: OutOption = Path("dist"),
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a model bundle: train, distill, quantize, convert, prove, measure, pack."""
+    from mobilekd import config, delivery, show
+    from mobilekd import pipeline as pipelines
+    from mobilekd.plan import Again
+    from mobilekd.release.budgets import over_budget
+
+    overrides = overrides_of(set_, data, skip_bad_images=skip_bad_images)
+    target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
+    again = Again(everything=fresh, measurements=remeasure)
+    with open_workshop(cache) as workshop:
+        result = pipelines.build(chosen, target, workshop, until=until, again=again)
+    delivered = delivery.deliver(result, out)
+    over = over_budget(target, delivery.parity_rows(result), delivery.latency_rows(result))
+    show.show_build(delivery.summary(result, delivered, over), as_json=as_json)
+    if over:
+        raise OverBudgetError("\n".join(over), hint="the bundle is built; the budgets stand in [budget] of the profile")
+
+
+@app.command()
+def plan(
+    *,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    pipeline: PipelineOption = DEFAULT_PIPELINE,
+    set_: SetOption = None,
+    until: UntilOption = "",
+    fresh: FreshOption = False,
+    remeasure: RemeasureOption = False,
+    data: DataOption = None,
+    skip_bad_images: SkipOption = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a build would run, what it would reuse, and why."""
+    from mobilekd import config, show
+    from mobilekd import pipeline as pipelines
+    from mobilekd.plan import Again
+
+    overrides = overrides_of(set_, data, skip_bad_images=skip_bad_images)
+    target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
+    again = Again(everything=fresh, measurements=remeasure)
+    with open_workshop(cache) as workshop:
+        planned = pipelines.plan(chosen, target, workshop, until=until, again=again)
+    show.show_plan(planned, as_json=as_json)
+
+
+@app.command()
+def bench(
+    *,
+    model: Annotated[Path, typer.Argument(metavar="BUNDLE_OR_MODEL", help="A bundle, or one model file.")],
+    profile: ProfileOption = DEFAULT_PROFILE,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the latency of a bundle's models, and say on what."""
+    from mobilekd import config, show
+    from mobilekd.stages.benchmark import measure_bundle
+
+    target = config.load_profile(profile, overrides_of(set_, None, skip_bad_images=False))
+    with watched() as console:
+        rows = measure_bundle(model, target, console)
+    show.show_latency(rows, as_json=as_json)
+
+
+@app.command()
+def parity(*, bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Show how each deployed model compares with the model that was trained."""
+    from mobilekd.release.bundle import recorded_parity
+    from mobilekd.show_bundle import show_parity
+
+    show_parity(recorded_parity(bundle), as_json=as_json)
+
+
+@bundle_app.command("inspect")
+def bundle_inspect(*, bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Show what a bundle says of itself."""
+    from mobilekd.release.bundle import inspect
+    from mobilekd.show_bundle import show_bundle
+
+    show_bundle(inspect(bundle), as_json=as_json)
+
+
+@bundle_app.command("verify")
+def bundle_verify(*, bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Check every digest of a bundle, and run each model on its reference input."""
+    from mobilekd.release.bundle import verify
+    from mobilekd.show_bundle import show_verification
+
+    with watched():
+        report = verify(bundle)
+    show_verification(report, as_json=as_json)
+
+
+@app.command()
+def doctor(
+    *,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    pipeline: PipelineOption = DEFAULT_PIPELINE,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is installed and reachable, and how to mend what is not."""
+    from mobilekd import doctor as doctors
+    from mobilekd import show
+
+    with open_workshop(cache) as workshop:
+        checks = doctors.examine(pipeline, profile, workshop.cache, workshop.toolchains)
+    show.show_checks(checks, as_json=as_json)
+    if broken := [one for one in checks if one.is_needed and not one.is_ok]:
+        raise MissingToolError(f"{broken[0].name} can't be built here", hint="; ".join(one.mend for one in broken))
+
+
+@app.command("list")
+def list_names(
+    *,
+    kind: Annotated[str, typer.Argument(help="methods, backends, transports, stages, pipelines or profiles")],
+    as_json: JsonOption = False,
+) -> None:
+    """List what can be named in a pipeline or a profile."""
+    from mobilekd import show
+
+    show.show_names(kind, as_json=as_json)
+
+
+@app.command()
+def init(
+    *,
+    images: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with train/CLASS/*.jpg and val/CLASS/*.jpg.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")] = Path("pipeline.toml"),
+) -> None:
+    """Write a commented pipeline file for a folder of images."""
+    from mobilekd.starter import write_pipeline
+
+    write_pipeline(images, out)
+    print(out)
+    print(f"next: mobilekd plan --pipeline {out}", file=sys.stderr)
+
+
+@toolchain_app.command("install")
+def toolchain_install(name: Annotated[str, typer.Argument(metavar="NAME")] = "onnx2tf") -> None:
+    """Prepare a converter's environment now, so that builds need no network."""
+    from mobilekd import toolchain
+    from mobilekd.plugins import choices
+
+    if name not in toolchain.names():
+        raise ConfigError(f"there is no toolchain {name!r}", hint=choices(name, toolchain.names()))
+    with open_workshop(None) as workshop:
+        python = toolchain.install(name, workshop.toolchains, workshop.watcher)
+    print(python)
+
+
+@toolchain_app.command("list")
+def toolchain_list(*, as_json: JsonOption = False) -> None:
+    """Show the converters' environments, made or not."""
+    from mobilekd import show, toolchain
+
+    with open_workshop(None) as workshop:
+        states = {name: toolchain.status(name, workshop.toolchains) for name in toolchain.names()}
+    show.show_toolchains(states, as_json=as_json)
+
+
+@cache_app.command("show")
+def cache_show(*, cache: CacheOption = None, as_json: JsonOption = False) -> None:
+    """Show how much each stage keeps."""
+    from mobilekd import prune, show
+    from mobilekd.cache import Cache
+
+    root = cache or Cache.default_root()
+    show.show_usage(root, prune.usage(root), as_json=as_json)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    *,
+    cache: CacheOption = None,
+    days: Annotated[int, typer.Option("--days", min=0, help="Keep what was made or used in this many days.")] = 30,
+) -> None:
+    """Delete what was not used for some time, and what dead builds left behind."""
+    from mobilekd import prune
+    from mobilekd.cache import Cache
+    from mobilekd.units import readable_bytes
+
+    root = cache or Cache.default_root()
+    print(f"{readable_bytes(prune.prune(root, unused_days=days))} freed in {root}")
+
+
+@app.callback()
+def common(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """From a big teacher to a small int8 bundle that a release engineer can ship."""
+    if version:
+        print(f"mobilekd {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; what went wrong is shown on stderr."""
+    try:
+        code = int(app(args=list(arguments), prog_name="mobilekd", standalone_mode=False) or EXIT_OK)
+    except MobilekdError as failure:
+        return show_failure(failure)
+    except TyperException as usage:
+        return show_usage(usage)
+    except (typer.Abort, KeyboardInterrupt):
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_OK
+    except Exception as bug:  # noqa: BLE001 - the one place: a bug of ours must not end in a page of traceback
+        return report_bug(bug)
+    if code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code
+        print("interrupted; the same command goes on from the last finished stage", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

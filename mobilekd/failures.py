@@ -1,0 +1,47 @@
+"""How a command that failed ends: what is shown on stderr, with which exit code. MOBILEKD_DEBUG shows tracebacks."""
+
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from typer.exceptions import TyperException
+
+from mobilekd import __version__
+from mobilekd.errors import EXIT_BUG, MobilekdError
+
+
+def show_usage(usage: TyperException) -> int:
+    """Show what was wrong with the words of a command, and return the exit code."""
+    message = usage.format_message()
+    if message.startswith("Usage:"):  # a group without a command: the message is its help
+        print(message, file=sys.stderr)
+        return usage.exit_code
+    command = getattr(getattr(usage, "ctx", None), "command_path", "mobilekd")
+    print(f"error: {message}\nhint: {command} --help", file=sys.stderr)
+    return usage.exit_code
+
+
+def show_failure(failure: MobilekdError) -> int:
+    """Show a failure that we expect, and return its exit code."""
+    from mobilekd.console import Console
+
+    if os.environ.get("MOBILEKD_DEBUG"):
+        traceback.print_exception(failure)
+    Console().fail(failure)
+    return failure.exit_code
+
+
+def report_bug(bug: Exception) -> int:
+    """Write the traceback of a bug to a file, show one line, and return the exit code."""
+    import tempfile
+
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    log = Path(tempfile.mkdtemp(prefix="mobilekd-bug-")) / f"{stamp}.log"
+    head = f"mobilekd {__version__}\npython {sys.version}\narguments {sys.argv[1:]!r}\n\n"
+    log.write_text(head + "".join(traceback.format_exception(bug)), encoding="utf-8", errors="backslashreplace")
+    if os.environ.get("MOBILEKD_DEBUG"):
+        traceback.print_exception(bug)
+    print(f"error: a bug of mobilekd: {type(bug).__name__}: {bug}\nhint: please report it with {log}", file=sys.stderr)
+    return EXIT_BUG

@@ -1,0 +1,37 @@
+"""The words of the command line: options that several commands take."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mobilekd.config import Override
+
+ProfileOption = Annotated[str, typer.Option("--profile", metavar="NAME", help="What to build for: name or .toml file.")]
+PipelineOption = Annotated[str, typer.Option("--pipeline", metavar="NAME", help="Which stages: name or .toml file.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One option, as distill.epochs=5. Repeatable.")
+]
+UntilOption = Annotated[str, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Make every stage again.")]
+RemeasureOption = Annotated[bool, typer.Option("--remeasure", help="Take measurements again.")]
+DataOption = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of the images (data.path).")]
+SkipOption = Annotated[bool, typer.Option("--skip-bad-images", help="Go on without images that can't be read.")]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the bundle goes.")]
+CacheOption = Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Where finished stages are kept.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .mobilekd.zip, or a bundle folder.")]
+
+
+def overrides_of(texts: Sequence[str] | None, data: Path | None, *, skip_bad_images: bool) -> list["Override"]:
+    """Return every --set, and the options that stand for one."""
+    from mobilekd.config import Override, parse_override
+
+    found = [parse_override(text) for text in texts or ()]
+    if data is not None:
+        found.append(Override(("data", "path"), str(data), f"--data {data}"))
+    if skip_bad_images:
+        found.append(Override(("data", "skip_bad_images"), value=True, text="--skip-bad-images"))
+    return found

@@ -1,0 +1,183 @@
+"""Run the stages of a plan in order, each once, each in its own directory of the cache."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from mobilekd.artifacts import Artifact
+from mobilekd.cache import Cache
+from mobilekd.config import Pipeline
+from mobilekd.entry import Entry
+from mobilekd.errors import MissingToolError, MobilekdError, StageError
+from mobilekd.keys import key_of, key_parts
+from mobilekd.plan import ONCE, Again, PlannedStage, artifact, check_tools, make_plan, reuse_note, why_not_cached
+from mobilekd.profile import Profile
+from mobilekd.scan import Scanner
+from mobilekd.stage import Context, Inputs, Progress, Stage
+from mobilekd.wiring import expand, reads
+
+A = TypeVar("A", bound=Artifact)
+
+
+class Watcher(Progress, Protocol):
+    """Who is told how a build goes on: the console."""
+
+    def stage_starts(self, label: str, why: str) -> None:
+        """Tell that a stage begins."""
+
+    def stage_ends(self, label: str, note: str, *, cached: bool) -> None:
+        """Tell that a stage is done; note is the time it took, or that it was reused."""
+
+    def stage_fails(self, label: str, note: str) -> None:
+        """Tell that a stage failed, or was left out because of one that did."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """What happened to one stage.
+
+    Attributes:
+        name: Its label, as "convert[tflite-int8]".
+        why: Why it ran, or how it was reused.
+        seconds: Wall time in this build.
+    """
+
+    name: str
+    key: str
+    cached: bool
+    seconds: float
+    why: str
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """A finished build."""
+
+    pipeline: Pipeline
+    profile: Profile
+    stages: tuple[StageRecord, ...]
+    made: tuple[Artifact, ...]
+    seconds: float
+
+    def newest(self, kind: type[A]) -> A | None:
+        """Return the newest artifact of a kind; None when the build stopped before it."""
+        found = Inputs(self.made).all(kind)
+        return found[-1] if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where a build works: the cache, the converters' environments, and who watches."""
+
+    cache: Cache
+    toolchains: Path
+    watcher: Watcher
+
+    def scanner(self) -> Scanner:
+        """Return what digests the user's own files."""
+        return Scanner(self.cache.root / "files.sqlite", self.watcher)
+
+
+def plan(
+    pipeline: Pipeline, profile: Profile, workshop: Workshop, *, until: str = "", again: Again = ONCE
+) -> tuple[PlannedStage, ...]:
+    """Return what `build` would do now, and why.
+
+    Raises:
+        ConfigError: The pipeline does not fit together, or data is not there.
+    """
+    return make_plan(expand(pipeline, profile, until), workshop.cache, workshop.scanner().digest, again)
+
+
+def build(
+    pipeline: Pipeline, profile: Profile, workshop: Workshop, *, until: str = "", again: Again = ONCE
+) -> BuildResult:
+    """Run what is not in the cache, and return every artifact.
+
+    A stage that fails does not stop those that do not read from it: one
+    deployment that can't be converted leaves the others made and cached.
+
+    Raises:
+        ConfigError: Found before anything runs: wiring, data.
+        MissingToolError: Found before anything runs: all tools that are missing.
+        StageError: A stage failed; if several did, the message names each.
+    """
+    began = time.monotonic()
+    with workshop.cache.in_use():
+        planned = plan(pipeline, profile, workshop, until=until, again=again)
+        check_tools(planned)
+        run = _Run(workshop, workshop.scanner().digest, again)
+        for one in planned:
+            run.step(one)
+    if run.failures:
+        raise _joined(run.failures)
+    return BuildResult(pipeline, profile, tuple(run.records), tuple(run.made), time.monotonic() - began)
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of a build: what was made, and what can't be."""
+
+    workshop: Workshop
+    scan: Callable[[Path], str]
+    again: Again
+    made: list[Artifact] = field(default_factory=list)
+    records: list[StageRecord] = field(default_factory=list)
+    failures: dict[str, MobilekdError] = field(default_factory=dict)
+    lost: set[type[Artifact]] = field(default_factory=set)
+
+    def step(self, planned: PlannedStage) -> None:
+        """Reuse or run one stage; leave it out when what it reads could not be made."""
+        stage, label = planned.stage, planned.stage.label()
+        if reads(stage, self.lost):
+            self.lost.add(stage.makes)
+            self.workshop.watcher.stage_fails(label, "left out: what it reads could not be made")
+            return
+        try:
+            record = self._reuse(stage, planned.entry) if planned.entry else self._make(planned)
+        except (StageError, MissingToolError) as failure:
+            self.failures[label] = failure
+            self.lost.add(stage.makes)
+            self.workshop.watcher.stage_fails(label, "failed")
+            return
+        self.made.append(artifact(stage, record.entry))
+        self.records.append(record)
+
+    def _make(self, planned: PlannedStage) -> StageRecord:
+        """Run a stage under the lock of its key, unless another build has just made the same."""
+        stage, cache, watcher = planned.stage, self.workshop.cache, self.workshop.watcher
+        label, name = stage.label(), stage.stage_name()
+        parts = planned.parts or key_parts(stage, Inputs(self.made), self.scan)
+        key = planned.key or key_of(parts)
+        with cache.locked(key, lambda: watcher.say(f"{label}: another build makes the same; waiting for it")):
+            forced = self.again.reason(stage)
+            found = cache.find(name, key)
+            if found.entry and not forced:
+                return self._reuse(stage, found.entry)
+            why = forced or why_not_cached(stage, parts, found.damage, cache)
+            watcher.stage_starts(label, why)
+            began = time.monotonic()
+            with cache.workspace(name, key, keep_scratch=not self.again.everything) as (out, scratch):
+                stage.run(Inputs(self.made), Context(out, scratch, self.workshop.toolchains, watcher))
+                entry = cache.store(label, parts, key, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        watcher.stage_ends(label, f"{seconds:.1f} s", cached=False)
+        return StageRecord(label, key, cached=False, seconds=seconds, why=why, entry=entry)
+
+    def _reuse(self, stage: Stage, entry: Entry) -> StageRecord:
+        note = reuse_note(stage, entry)
+        self.workshop.cache.note_use(entry)
+        self.workshop.watcher.stage_ends(stage.label(), note, cached=True)
+        return StageRecord(stage.label(), entry.key, cached=True, seconds=0.0, why=note, entry=entry)
+
+
+def _joined(failures: dict[str, MobilekdError]) -> MobilekdError:
+    """Return one error that names every stage that failed; a missing tool only when all are."""
+    told = "\n".join(f"{label}: {failure.message}" for label, failure in failures.items())
+    hints = dict.fromkeys(failure.hint for failure in failures.values() if failure.hint)
+    kinds: set[Any] = {type(failure) for failure in failures.values()}
+    kind = MissingToolError if kinds == {MissingToolError} else StageError
+    return kind(told, hint="; ".join(hints))

@@ -1,0 +1,259 @@
+"""What a bundle is made from: the results of the stages before it, read and checked once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from mobilekd.backend import DeployedFacts
+from mobilekd.errors import StageError
+from mobilekd.profile import Deployment, Profile
+from mobilekd.quant_table import QuantTable, load_table
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
+
+
+class DatasetCard(_Record):
+    """dataset.json: what an app must know to feed the model."""
+
+    name: str
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+    """Height and width, in pixels."""
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: str
+    splits: dict[str, int]
+    licence: str = ""
+    source: str = ""
+
+
+class Network(_Record):
+    """network.json: where a network comes from."""
+
+    network: str
+    licence: str = ""
+
+
+class Metrics(_Record):
+    """metrics.json: what a trained network is worth; top-1 as a fraction."""
+
+    top1_test: float
+    top1_validation: float | None = None
+    parameters: int | None = None
+
+
+class Epoch(_Record):
+    """One line of history.json."""
+
+    epoch: float
+    loss: float
+    top1: float | None = None
+
+
+class ParityRow(_Record):
+    """One row of parity.json; what was not run is None."""
+
+    deployment: str
+    backend: str
+    precision: str
+    kernels: str | None = None
+    ships: bool = True
+    status: str
+    note: str = ""
+    top1_reference: float | None = None
+    top1_deployed: float | None = None
+    top1_agreement: float | None = None
+    max_error_steps: float | None = None
+    mean_error_steps: float | None = None
+    float_ops: int | None = None
+    float_op_names: tuple[str, ...] = ()
+    other_float_ops: tuple[str, ...] = ()
+    bytes: int | None = None
+
+
+class ParityTable(_Record):
+    """parity.json."""
+
+    rows: tuple[ParityRow, ...]
+    images: int
+    tolerance: dict[str, Any] = {}
+
+
+class LatencyRow(_Record):
+    """One row of latency.json; what was not run is None."""
+
+    deployment: str
+    backend: str
+    precision: str
+    ships: bool = True
+    latency_kind: str | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    ci95_ms: tuple[float, float] | None = None
+    timed_runs: int | None = None
+    warmup_runs: int | None = None
+    load_ms: float | None = None
+    peak_memory_bytes: int | None = None
+    threads: int | None = None
+    int8_speedup: float | None = None
+    note: str | None = None
+
+
+class Latency(_Record):
+    """latency.json: what was measured, where and when."""
+
+    host: str
+    ran_on: str
+    on_target: bool
+    measured: str
+    rows: tuple[LatencyRow, ...]
+    samples_ms: dict[str, tuple[tuple[float, ...], ...]] = {}
+    """Of each deployment, the samples of each round of measuring."""
+
+    def samples_of(self, deployment: str) -> tuple[float, ...]:
+        """Return the samples of all rounds; empty for a model that was not run."""
+        return tuple(sample for one_round in self.samples_ms.get(deployment, ()) for sample in one_round)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One trained network: its name in the report, its source, its worth and how it learned."""
+
+    role: str
+    network: Network
+    metrics: Metrics
+    history: tuple[Epoch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """One converted model and its file."""
+
+    deployment: Deployment
+    facts: DeployedFacts
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Return the name that is unique in a profile."""
+        return self.deployment.name
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that a bundle and its report are made from.
+
+    Attributes:
+        parity_rows: The rows of parity.json as they are written there, for scripts.
+        dataset_path, table_path, latency_path: The files to copy from.
+    """
+
+    profile: Profile
+    dataset: DatasetCard
+    dataset_path: Path
+    teacher: Trained
+    student: Trained
+    quantized: Trained
+    table: QuantTable
+    table_path: Path
+    deployed: tuple[Deployed, ...]
+    parity: ParityTable
+    parity_rows: tuple[dict[str, Any], ...]
+    latency: Latency
+    latency_rows: tuple[dict[str, Any], ...]
+    latency_path: Path
+
+    @property
+    def shipped(self) -> tuple[Deployed, ...]:
+        """Return the models that go into the bundle."""
+        return tuple(model for model in self.deployed if model.deployment.ships)
+
+    @property
+    def trained(self) -> tuple[Trained, Trained, Trained]:
+        """Return teacher, student and fake-quant student, in the order of the pipeline."""
+        return self.teacher, self.student, self.quantized
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The directories of the artifacts that evidence is read from."""
+
+    dataset: Path
+    teacher: Path
+    student: Path
+    quantized: Path
+    simplified: Path
+    parity: Path
+    latency: Path
+    deployed: Sequence[Path]
+
+
+def read_evidence(profile: Profile, sources: Sources) -> Evidence:
+    """Return what the stages found, checked.
+
+    Raises:
+        StageError: A file of an artifact does not have the promised form.
+    """
+    parity_path, latency_path = sources.parity / "parity.json", sources.latency / "latency.json"
+    table_path = sources.simplified / "quant_table.json"
+    return Evidence(
+        profile=profile,
+        dataset=_read(DatasetCard, sources.dataset / "dataset.json"),
+        dataset_path=sources.dataset,
+        teacher=_trained("Teacher", sources.teacher),
+        student=_trained("Student", sources.student),
+        quantized=_trained("Student, fake-quantized", sources.quantized),
+        table=load_table(table_path),
+        table_path=table_path,
+        deployed=tuple(_deployed(folder) for folder in sources.deployed),
+        parity=_read(ParityTable, parity_path),
+        parity_rows=_read(_Rows, parity_path).rows,
+        latency=_read(Latency, latency_path),
+        latency_rows=_read(_Rows, latency_path).rows,
+        latency_path=latency_path,
+    )
+
+
+class _Rows(_Record):
+    rows: tuple[dict[str, Any], ...]
+
+
+_FACTS = TypeAdapter(DeployedFacts)
+_HISTORY = TypeAdapter(tuple[Epoch, ...])
+_R = TypeVar("_R", bound=_Record)
+
+
+def _read(kind: type[_R], path: Path) -> _R:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as cause:
+        raise StageError(f"{path}: {cause}") from cause
+
+
+def _trained(role: str, folder: Path) -> Trained:
+    history_path = folder / "history.json"
+    try:
+        history = _HISTORY.validate_json(history_path.read_bytes())
+    except ValidationError as cause:
+        raise StageError(f"{history_path}: {cause}") from cause
+    network, metrics = _read(Network, folder / "network.json"), _read(Metrics, folder / "metrics.json")
+    return Trained(role, network, metrics, history)
+
+
+def _deployed(folder: Path) -> Deployed:
+    path = folder / "deployment.json"
+    try:
+        facts = _FACTS.validate_json(path.read_bytes())
+        options = {key: value for key, value in facts.deployment.items() if key in Deployment.model_fields}
+        deployment = Deployment.model_validate(options)
+    except ValidationError as cause:
+        raise StageError(f"{path}: {cause}") from cause
+    return Deployed(deployment, facts, folder / facts.file)

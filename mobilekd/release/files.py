@@ -1,0 +1,127 @@
+"""The files of a bundle, read the same way from a folder and from an archive."""
+
+import abc
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from mobilekd.artifacts import digest_file
+from mobilekd.errors import ConfigError, VerificationError
+from mobilekd.release.archive import MAX_FILE_BYTES, MAX_FILES, check_names, entry_chunks, read_archive
+
+_CHUNK_BYTES = 1 << 20
+_HINT = "the bundle was changed after it was built: get it again, or build it again"
+
+
+class BundleFiles(abc.ABC):
+    """The files of one bundle, by name; reading one never leaves the bundle."""
+
+    def __init__(self, path: Path, names: frozenset[str]) -> None:
+        self.path = path
+        self.names = names
+
+    @abc.abstractmethod
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Yield the content of a file in pieces."""
+
+    def require(self, name: str) -> None:
+        """Refuse a bundle without this file."""
+        if name not in self.names:
+            raise VerificationError(f"{self.path}: {name}: missing", hint=_HINT)
+
+    def read(self, name: str, *, limit_bytes: int) -> bytes:
+        """Return a whole file.
+
+        Raises:
+            VerificationError: It is missing, or bigger than the limit.
+        """
+        self.require(name)
+        content = bytearray()
+        for chunk in self.chunks(name):
+            content += chunk
+            if len(content) > limit_bytes:
+                raise VerificationError(f"{self.path}: {name}: more than {limit_bytes} bytes", hint=_HINT)
+        return bytes(content)
+
+    def check(self, name: str, *, size: int, sha256: str) -> None:
+        """Refuse a file that is missing or not the one that was packed."""
+        self.require(name)
+        sha, got_bytes = hashlib.sha256(), 0
+        for chunk in self.chunks(name):
+            sha.update(chunk)
+            got_bytes += len(chunk)
+        if got_bytes != size:
+            raise VerificationError(f"{self.path}: {name}: {got_bytes} bytes, packed were {size}", hint=_HINT)
+        self._compare(name, sha.hexdigest(), sha256)
+
+    def copy(self, name: str, target: Path, *, sha256: str) -> None:
+        """Copy a file out, and refuse the copy unless it is the one that was packed."""
+        self.require(name)
+        with target.open("wb") as out:
+            for chunk in self.chunks(name):
+                out.write(chunk)
+        self._compare(name, digest_file(target), sha256)
+
+    def _compare(self, name: str, got: str, packed: str) -> None:
+        if got != packed:
+            raise VerificationError(f"{self.path}: {name}: sha256 is {got}, packed was {packed}", hint=_HINT)
+
+
+class ArchiveFiles(BundleFiles):
+    """A bundle in one archive, which is checked to be of the one form when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._entries = {entry.name: entry for entry in read_archive(path)}
+        super().__init__(path, frozenset(self._entries))
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Yield the content of an entry in pieces."""
+        return entry_chunks(self.path, self._entries[name])
+
+
+class FolderFiles(BundleFiles):
+    """A bundle in a folder; links and special files are refused when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        names = sorted(_plain_files(path, path))
+        check_names(names, path)
+        super().__init__(path, frozenset(names))
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Yield the content of a file in pieces."""
+        with (self.path / name).open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                yield chunk
+
+
+def open_bundle(path: Path) -> BundleFiles:
+    """Return the files of a bundle: of its archive, or of its folder.
+
+    Raises:
+        ConfigError: Nothing is there.
+        VerificationError: It is not a bundle, or not one that may be read; names the file.
+    """
+    if path.is_dir():
+        return FolderFiles(path)
+    if path.is_file():
+        return ArchiveFiles(path)
+    raise ConfigError(f"{path}: no such bundle", hint="give the path of a bundle.zip or of its folder")
+
+
+def _plain_files(folder: Path, top: Path) -> Iterator[str]:
+    """Yield the names of all files below a folder, relative to the top one."""
+    for count, child in enumerate(folder.iterdir(), start=1):
+        name = child.relative_to(top).as_posix()
+        if child.is_symlink() or not (child.is_file() or child.is_dir()):
+            raise VerificationError(f"{top}: {name}: a link or special file; a bundle holds plain files", hint=_HINT)
+        if count > MAX_FILES or name.count("/") > _MAX_DEPTH:
+            raise VerificationError(f"{top}: {name}: too many or too deep files for a bundle", hint=_HINT)
+        if child.is_dir():
+            yield from _plain_files(child, top)
+        elif child.stat().st_size > MAX_FILE_BYTES:
+            raise VerificationError(f"{top}: {name}: bigger than {MAX_FILE_BYTES} bytes", hint=_HINT)
+        else:
+            yield name
+
+
+_MAX_DEPTH = 8

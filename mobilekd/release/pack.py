@@ -1,0 +1,284 @@
+"""Writing a bundle: the folder, then its archive. Equal evidence gives equal bytes outside measurements/."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+import mobilekd
+from mobilekd.artifacts import files_below
+from mobilekd.backend import Float32
+from mobilekd.errors import StageError
+from mobilekd.release.archive import write_archive
+from mobilekd.release.budgets import over_budget
+from mobilekd.release.evidence import Deployed, Evidence
+from mobilekd.release.licences import licences_of, licences_text
+from mobilekd.release.manifest import (
+    LATENCY,
+    MANIFEST,
+    MEASURED_REPORT,
+    MEASUREMENTS,
+    MEASUREMENTS_MANIFEST,
+    REPORT,
+    Accuracy,
+    DatasetEntry,
+    FileEntry,
+    Manifest,
+    Measurements,
+    ModelEntry,
+    Preprocessing,
+    ProfileCard,
+    Reference,
+    ReferenceInput,
+    digest_text,
+    file_entries,
+    manifest_text,
+    sealed,
+)
+from mobilekd.release.reference import Runtime, logit_step, normalise
+from mobilekd.release.report import measured_report, release_report
+
+IMAGE, INPUT = "reference/image.npy", "reference/input.npy"
+NOT_RUN = "built, not run"
+_FORMULA = "(pixel / 255 - mean) / std, per channel"
+
+
+@dataclass(frozen=True, slots=True)
+class PackOptions:
+    """What a bundle says that no earlier stage knows.
+
+    Attributes:
+        pipeline: Name of the pipeline.
+        licence: Licence of the models, as an SPDX expression; empty when not stated.
+        reference_image: Index in the test split of the image of the reference pair.
+    """
+
+    pipeline: str
+    licence: str
+    reference_image: int
+
+
+def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out: Path, scratch: Path) -> None:
+    """Write out/bundle/ and out/bundle.zip.
+
+    Args:
+        evidence: What the earlier stages found.
+        options: What they did not know.
+        runtime: Runs every runnable model once, for the reference outputs.
+        out: An existing directory.
+        scratch: For the runs.
+
+    Raises:
+        StageError: There is no such reference image, or a model gave no logits for it.
+    """
+    folder = out / "bundle"
+    for part in ("models", "reference", MEASUREMENTS):
+        (folder / part).mkdir(parents=True)
+    shutil.copyfile(evidence.table_path, folder / "quant_table.json")
+    (folder / "labels.txt").write_text("".join(f"{_one_line(name)}\n" for name in evidence.dataset.classes), "utf-8")
+    reference, image = _write_reference_input(evidence, options, folder)
+    writer = _ModelWriter(evidence, image, runtime, folder, scratch)
+    models = [writer.write(model) for model in evidence.shipped]
+    licences = licences_of(evidence, options.licence)
+    (folder / "LICENSES.txt").write_text(licences_text(licences), "utf-8")
+    rows = _with_teacher(evidence)
+    manifest = Manifest(
+        form="mobilekd.bundle/1",
+        mobilekd=mobilekd.__version__,
+        pipeline=options.pipeline,
+        profile=_profile_card(evidence),
+        dataset=_dataset_entry(evidence),
+        labels=evidence.dataset.classes,
+        preprocessing=_preprocessing(evidence),
+        accuracy=_accuracy(evidence),
+        models=tuple(models),
+        reference=reference,
+        parity_images=evidence.parity.images,
+        parity=tuple(rows),
+        over_budget=over_budget(evidence.profile, rows, []),
+        not_measured=not_measured(evidence),
+        licences=licences,
+        files=_packed_files(folder),
+    )
+    (folder / REPORT).write_text(release_report(evidence, manifest), "utf-8")
+    manifest = manifest.model_copy(update={"files": _packed_files(folder)})
+    (folder / MANIFEST).write_text(manifest_text(manifest), "utf-8")
+    _write_measurements(evidence, manifest, folder)
+    write_archive(folder, out / "bundle.zip")
+
+
+def not_measured(evidence: Evidence) -> tuple[str, ...]:
+    """Return what a release engineer may not take as proved, a sentence each; says nothing that a clock decides."""
+    sentences = {
+        model.name: _not_run(model.name, model.facts.note) for model in evidence.deployed if not model.facts.runnable
+    }
+    for row in evidence.parity.rows:
+        if row.status == NOT_RUN:
+            sentences.setdefault(row.deployment, _not_run(row.deployment, row.note))
+    return (*sentences.values(), f"latency: not part of this digest, see {MEASUREMENTS_MANIFEST}")
+
+
+def latency_not_measured(evidence: Evidence) -> tuple[str, ...]:
+    """Return what was not measured of latency, a sentence each; `not_measured` names models that can't run at all."""
+    latency = evidence.latency
+    where = () if latency.on_target else (f"latency on the target: measured on {latency.ran_on}",)
+    told = {model.name for model in evidence.deployed if not model.facts.runnable}
+    missing = (row for row in latency.rows if row.ships and row.p50_ms is None and row.deployment not in told)
+    return (*where, *(f"{row.deployment}: latency: {row.note or 'not run on this host'}" for row in missing))
+
+
+@dataclass(frozen=True, slots=True)
+class _ModelWriter:
+    """Copies models into the bundle, each with its answer to the reference image."""
+
+    evidence: Evidence
+    image: Float32
+    runtime: Runtime
+    folder: Path
+    scratch: Path
+
+    def write(self, model: Deployed) -> ModelEntry:
+        """Return the manifest entry of a model, its files written."""
+        facts = model.facts
+        file = f"models/{model.name}{PurePath(facts.file).suffix}"
+        shutil.copyfile(model.path, self.folder / file)
+        return ModelEntry(
+            deployment=model.name,
+            options=model.deployment,
+            file=file,
+            runnable=facts.runnable,
+            input=facts.input,
+            output=facts.output,
+            float_ops=facts.float_ops,
+            other_float_ops=facts.other_float_ops,
+            int8_tensors=facts.int8_tensors,
+            note=facts.note,
+            build_command=facts.build_command,
+            tools=facts.tools,
+            reference=self._reference(model) if facts.runnable else None,
+        )
+
+    def _reference(self, model: Deployed) -> Reference:
+        classes = len(self.evidence.dataset.classes)
+        logits = self.runtime.logits(model.deployment.backend, model.path, model.facts, self.image, self.scratch)
+        if logits.shape != (classes,):
+            raise StageError(
+                f"{model.name}: gave logits of shape {list(logits.shape)} for one image, "
+                f"the data set has {classes} classes"
+            )
+        step = logit_step(self.evidence.table, model.facts, logits)
+        reference = Reference(file=f"reference/{model.name}.npy", logit_step=step)
+        np.save(self.folder / reference.file, logits.astype(np.float32))
+        return reference
+
+
+def _write_reference_input(evidence: Evidence, options: PackOptions, folder: Path) -> tuple[ReferenceInput, Float32]:
+    images = np.load(evidence.dataset_path / "test_images.npy", mmap_mode="r", allow_pickle=False)
+    labels = np.load(evidence.dataset_path / "test_labels.npy", mmap_mode="r", allow_pickle=False)
+    index = options.reference_image
+    if index >= len(images):
+        raise StageError(
+            f"bundle.reference_image is {index}, the test split has {len(images)} images",
+            hint=f"give 0 to {len(images) - 1}",
+        )
+    pixels = np.array(images[index])
+    image = normalise(pixels, evidence.dataset.mean, evidence.dataset.std)
+    np.save(folder / IMAGE, pixels)
+    np.save(folder / INPUT, image)
+    label = evidence.dataset.classes[int(labels[index])]
+    return ReferenceInput(image=IMAGE, input=INPUT, test_index=index, label=label), image
+
+
+def _write_measurements(evidence: Evidence, manifest: Manifest, folder: Path) -> None:
+    """Write measurements/: the samples, the whole report, and the manifest that ties both to the bundle."""
+    shutil.copyfile(evidence.latency_path, folder / LATENCY)
+    latency = evidence.latency
+    measurements = Measurements(
+        form="mobilekd.measurements/1",
+        bundle=digest_text(manifest_text(manifest)),
+        digest="",
+        host=latency.host,
+        ran_on=latency.ran_on,
+        on_target=latency.on_target,
+        measured=latency.measured,
+        over_budget=over_budget(evidence.profile, [], _with_place(evidence)),
+        not_measured=latency_not_measured(evidence),
+        files=(),
+    )
+    (folder / MEASURED_REPORT).write_text(measured_report(evidence, manifest, measurements), "utf-8")
+    measurements = measurements.model_copy(update={"files": file_entries(folder, (LATENCY, MEASURED_REPORT))})
+    (folder / MEASUREMENTS_MANIFEST).write_text(manifest_text(sealed(measurements)), "utf-8")
+
+
+def _packed_files(folder: Path) -> tuple[FileEntry, ...]:
+    return file_entries(folder, [path.as_posix() for path in files_below(folder)])
+
+
+def _with_teacher(evidence: Evidence) -> list[dict[str, Any]]:
+    """Return the parity rows with the teacher's top-1 beside each, so that a reader needs no second file."""
+    return [{"top1_teacher": evidence.teacher.metrics.top1_test, **row} for row in evidence.parity_rows]
+
+
+def _with_place(evidence: Evidence) -> list[dict[str, Any]]:
+    return [{"on_target": evidence.latency.on_target, **row} for row in evidence.latency_rows]
+
+
+def _profile_card(evidence: Evidence) -> ProfileCard:
+    profile = evidence.profile
+    return ProfileCard(
+        name=profile.name,
+        title=profile.title,
+        target=profile.target,
+        tolerance=profile.tolerance,
+        budget=profile.budget,
+    )
+
+
+def _dataset_entry(evidence: Evidence) -> DatasetEntry:
+    dataset = evidence.dataset
+    return DatasetEntry(name=dataset.name, source=_without_folders(dataset.source), splits=dataset.splits)
+
+
+def _preprocessing(evidence: Evidence) -> Preprocessing:
+    dataset = evidence.dataset
+    return Preprocessing(
+        channel_order="grey" if dataset.channels == 1 else "RGB",
+        value_range=(0.0, 1.0),
+        mean=dataset.mean,
+        std=dataset.std,
+        resize=dataset.resize,
+        height=dataset.image_size[0],
+        width=dataset.image_size[1],
+        formula=_FORMULA,
+    )
+
+
+def _accuracy(evidence: Evidence) -> tuple[Accuracy, ...]:
+    return tuple(
+        Accuracy(
+            role=trained.role,
+            network=trained.network.network,
+            parameters=trained.metrics.parameters,
+            top1_test=trained.metrics.top1_test,
+        )
+        for trained in evidence.trained
+    )
+
+
+def _without_folders(source: str) -> str:
+    """Return a source that says nothing of this machine: of an absolute path, only the last name."""
+    if PurePosixPath(source).is_absolute() or source.startswith("~"):
+        return PurePosixPath(source).name
+    return PureWindowsPath(source).name if PureWindowsPath(source).drive else source
+
+
+def _one_line(name: str) -> str:
+    return " ".join(name.split())
+
+
+def _not_run(name: str, note: str) -> str:
+    if note.startswith(NOT_RUN):
+        return f"{name}: {note}"
+    return f"{name}: {NOT_RUN}" + (f": {note}" if note else "")

@@ -1,0 +1,154 @@
+"""A record from what a person wrote; a failure names the file, the key, the value and what is allowed."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from mobilekd.errors import ConfigError
+from mobilekd.plugins import choices
+
+M = TypeVar("M", bound=BaseModel)
+
+_SHOWN_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where values were written.
+
+    Attributes:
+        path: The file.
+        prefix: The table of the file that is looked at, as "distill"; empty at the top.
+        overrides: Dotted key -> the option as typed, for values that do not stand in the file.
+    """
+
+    path: Path
+    prefix: str = ""
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    def below(self, table: str) -> "Origin":
+        """Return the origin of one table of this file."""
+        return Origin(self.path, table, self.overrides)
+
+    def key(self, key: str) -> str:
+        """Return a key as it is written from the top of the file."""
+        return ".".join(part for part in (self.prefix, key) if part)
+
+    def where(self, key: str) -> str:
+        """Return what an error about a key starts with, as "pipelines/x.toml: distill.epochs"."""
+        full = self.key(key)
+        for overridden, text in self.overrides.items():
+            is_inside = full.startswith((f"{overridden}.", f"{overridden}["))
+            if full == overridden or is_inside or overridden.startswith(f"{full}."):
+                return f"{text}: {full}"
+        return f"{self.path}: {full}"
+
+
+def validate(model: type[M], values: Mapping[str, Any], origin: Origin) -> M:
+    """Return a record of a model, read strictly: no text is taken for a number, no key is ignored.
+
+    Raises:
+        ConfigError: One line per wrong key.
+    """
+    _refuse_nan(values, origin)
+    try:
+        # Strict mode takes an array for a tuple and text for a path only when it reads JSON.
+        return model.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as cause:
+        told = [_tell(error, model, values, origin) for error in _causes(cause)]
+        lines = dict.fromkeys(line for line, _ in told)
+        hints = dict.fromkeys(hint for _, hint in told if hint)
+        raise ConfigError("\n".join(lines), hint="; ".join(hints)) from cause
+
+
+def dotted(parts: Sequence[int | str]) -> str:
+    """Return a key path as people write it.
+
+    Example:
+        >>> dotted(["deploy", 1, "backend"])
+        'deploy[1].backend'
+    """
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return text.removeprefix(".")
+
+
+def shown(value: object) -> str:
+    """Return a value as the user wrote it, cut to one line."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def _causes(failure: ValidationError) -> Iterator[Mapping[str, Any]]:
+    """Yield the errors, without those that only follow from an error further down, as "tuple is too short" does."""
+    errors = failure.errors(include_url=False)
+    for error in errors:
+        location = error["loc"]
+        if not any(len(one["loc"]) > len(location) and one["loc"][: len(location)] == location for one in errors):
+            yield error
+
+
+def _tell(
+    error: Mapping[str, Any], model: type[BaseModel], values: Mapping[str, Any], origin: Origin
+) -> tuple[str, str]:
+    """Return the line and the hint for one error of pydantic."""
+    path = _written_path(error["loc"], values)
+    where, kind = origin.where(dotted(path)), error["type"]
+    if kind == "extra_forbidden":
+        return f"{where} is not an option", choices(str(path[-1]), _option_names(model, error["loc"][:-1]))
+    if kind == "missing":
+        return f"{where} is missing", ""
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    if kind == "value_error":
+        return (f"{where}: {reason}" if path else f"{origin.path}: {origin.prefix or 'file'}: {reason}"), ""
+    expected = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
+    hint = choices(str(error["input"]), expected) if kind == "literal_error" else ""
+    return f"{where} is {shown(error['input'])}: {reason[:1].lower()}{reason[1:]}", hint
+
+
+def _written_path(location: Sequence[int | str], values: Any) -> list[int | str]:
+    """Return the parts of an error's location that stand in the file; pydantic adds names of union members."""
+    path: list[int | str] = []
+    for position, part in enumerate(location):
+        is_last = position == len(location) - 1
+        if isinstance(values, Mapping) and (part in values or is_last):
+            path.append(part)
+            values = values.get(str(part))
+        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
+            path.append(part)
+            values = values[part]
+    return path
+
+
+def _option_names(model: type[BaseModel], location: Sequence[int | str]) -> tuple[str, ...]:
+    """Return the keys that the table at a location may have."""
+    tables: list[type[BaseModel]] = [model]
+    for part in location:
+        fields = [table.model_fields[str(part)] for table in tables if str(part) in table.model_fields]
+        tables = [inner for one in fields for inner in _models_in(one.annotation)] or tables
+    return tuple(dict.fromkeys(name for table in tables for name in table.model_fields))
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _refuse_nan(value: Any, origin: Origin, path: tuple[int | str, ...] = ()) -> None:
+    """Refuse nan and inf: no option means them, and they have no place in a cache key."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{origin.where(dotted(path))} is {value}: a finite number is needed")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_nan(inner, origin, (*path, key))
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            _refuse_nan(inner, origin, (*path, index))

@@ -1,0 +1,34 @@
+"""Where a command works, and who watches. Imports nothing heavy before it is asked for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mobilekd.console import Console
+    from mobilekd.pipeline import Workshop
+
+
+@contextmanager
+def open_workshop(root: Path | None) -> Iterator["Workshop"]:
+    """Give where a build works; libraries that print do it on stderr."""
+    from mobilekd.cache import Cache
+    from mobilekd.pipeline import Workshop
+
+    cache = Cache(root or Cache.default_root())
+    with watched() as console:
+        yield Workshop(cache, toolchains=Cache.default_root() / "toolchains", watcher=console)
+
+
+@contextmanager
+def watched() -> Iterator["Console"]:
+    """Give a console, and take its bars away in the end."""
+    from mobilekd.console import Console, stdout_for_the_result
+
+    console = Console()
+    try:
+        with stdout_for_the_result():
+            yield console
+    finally:
+        console.close()

@@ -1,0 +1,37 @@
+"""A place to work for every test, and the toy pipeline's."""
+
+from pathlib import Path
+
+import pytest
+
+from mobilekd.cache import Cache
+from mobilekd.pipeline import Workshop
+from mobilekd.profile import Deployment, Profile, Target
+from tests.toys import Silent
+
+
+@pytest.fixture
+def watcher() -> Silent:
+    return Silent()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def workshop(cache: Cache, watcher: Silent, tmp_path: Path) -> Workshop:
+    return Workshop(cache, tmp_path / "toolchains", watcher)
+
+
+@pytest.fixture
+def profile() -> Profile:
+    deploy = tuple(Deployment(backend=backend) for backend in ("one", "two"))
+    return Profile(name="toy", title="Toy", target=Target(os="linux", abi="x86_64"), deploy=deploy)
+
+
+@pytest.fixture(autouse=True)
+def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MOBILEKD_CACHE", str(tmp_path / "default-cache"))
+    monkeypatch.delenv("MOBILEKD_DEBUG", raising=False)

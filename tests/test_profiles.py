@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+
+from mobilekd import config
+from mobilekd.config import load_profile, parse_override
+from mobilekd.errors import ConfigError
+
+PROFILE = """
+name = "toy"
+title = "Toy"
+[target]
+os = "linux"
+abi = "x86_64"
+[[deploy]]
+backend = "tflite"
+"""
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    path = tmp_path / "profile.toml"
+    path.write_text(PROFILE)
+    return path
+
+
+def refused_profile(path: Path, text: str, *sets: str) -> ConfigError:
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_profile(str(path), [parse_override(one) for one in sets])
+    return caught.value
+
+
+def test_an_unknown_profile_lists_the_shipped() -> None:
+    with pytest.raises(ConfigError, match="there is no profile 'andriod-arm64'") as caught:
+        load_profile("andriod-arm64")
+    assert "android-arm64" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", config.shipped_names("devices"))
+def test_every_shipped_profile_is_read_and_has_the_name_of_its_file(name: str) -> None:
+    assert load_profile(name).name == name
+
+
+def test_the_shipped_profiles_are_those_of_the_documentation() -> None:
+    assert set(config.shipped_names("devices")) == {
+        "android-arm64",
+        "host",
+        "jetson-orin",
+        "linux-arm64",
+        "rtx-desktop",
+    }
+
+
+def test_a_profile_takes_set(profile: Path) -> None:
+    read = load_profile(str(profile), [parse_override("profile.benchmark.timed_runs=50")])
+    assert read.benchmark.timed_runs == 50
+
+
+def test_an_unknown_backend_names_its_place(profile: Path) -> None:
+    error = refused_profile(profile, PROFILE.replace("tflite", "tflit"))
+    assert error.message == f"{profile}: deploy[0].backend is 'tflit'; there is no such backend"
+    assert "tflite" in error.hint
+
+
+def test_an_unknown_precision_lists_what_is_allowed(profile: Path) -> None:
+    error = refused_profile(profile, PROFILE + 'precision = "int4"\n')
+    assert error.message.startswith(f'{profile}: deploy[0].precision is "int4"')
+    assert error.hint == "did you mean 'int8'? known: fp32, fp16, int8"
+
+
+def test_an_unknown_key_of_a_deployment_is_told_with_its_neighbours(profile: Path) -> None:
+    error = refused_profile(profile, PROFILE + 'precison = "int8"\n')
+    assert error.message == f"{profile}: deploy[0].precison is not an option"
+    assert "did you mean 'precision'?" in error.hint
+
+
+def test_a_wrong_set_of_a_profile_names_the_option_as_typed(profile: Path) -> None:
+    error = refused_profile(profile, PROFILE, "profile.benchmark.timed_runs=5")
+    assert error.message.startswith("--set profile.benchmark.timed_runs=5: benchmark.timed_runs is 5")
+
+
+def test_a_deployment_twice_is_refused(profile: Path) -> None:
+    error = refused_profile(profile, PROFILE + '[[deploy]]\nbackend = "tflite"\n')
+    assert "'tflite-int8' for the second time" in error.message
+
+
+def test_int8_io_of_a_float_model_is_refused(profile: Path) -> None:
+    error = refused_profile(profile, PROFILE + 'precision = "fp32"\nio = "int8"\n')
+    assert f"{profile}: deploy[0].io" in error.message
