@@ -3,10 +3,12 @@
 Field numbers are the order of fields in MNN's schema/default/{MNN,CaffeOp}.fbs; a union takes two.
 """
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,18 +63,21 @@ def read_mnn(path: Path, convolutions: frozenset[int]) -> MnnFile:
     data = path.read_bytes()
     try:
         net = _Table(data, struct.unpack_from("<I", data)[0])
-        ops = tuple(_op(op, position in convolutions) for position, op in enumerate(net.tables(_NET_OPS)))
+        ops = tuple(
+            _op(op, is_convolution=position in convolutions) for position, op in enumerate(net.tables(_NET_OPS))
+        )
         tensors = tuple(net.strings(_NET_TENSORS))
         return MnnFile(ops, tensors, dict(_described(net)))
     except (struct.error, UnicodeDecodeError, ValueError) as cause:
         raise StageError(f"{path.name} can't be read back: {cause}", hint="is this MNN version supported?") from cause
 
 
-def _op(op: "_Table", is_convolution: bool) -> MnnOp:  # noqa: FBT001
-    quant = op.table(_OP_MAIN).table(_CONV_QUANT) if is_convolution and op.has(_OP_MAIN) else None
+def _op(op: "_Table", *, is_convolution: bool) -> MnnOp:
+    main = op.table(_OP_MAIN) if is_convolution else None
+    quant = main.table(_CONV_QUANT) if main and main.has(_CONV_QUANT) else None
     scales, weights = None, None
     if quant and quant.has(_QUANT_BUFFER):
-        scales = quant.array(_QUANT_ALPHA, np.float32)
+        scales = quant.array(_QUANT_ALPHA, np.float32).astype(np.float32)
         weights = _dense(quant) if quant.integer(_QUANT_TYPE) == _DENSE_INT8 else None
     inputs, outputs = (tuple(map(int, op.array(field, np.int32))) for field in (_OP_INPUTS, _OP_OUTPUTS))
     return MnnOp(op.string(_OP_NAME), inputs, outputs, scales, weights)
@@ -84,7 +89,7 @@ def _dense(quant: "_Table") -> NDArray[np.int8] | None:
     dims = int(buffer[0])
     for width in (np.uint16, np.uint32):
         header = 1 + dims * np.dtype(width).itemsize
-        count = int(np.prod(buffer[1:header].view(width), dtype=np.int64))
+        count = math.prod(int(size) for size in buffer[1:header].view(width))
         codes = buffer[header + 1 : header + 257].view(np.int8)
         if buffer.size == header + 257 + count and np.array_equal(codes, np.arange(-128, 128)):
             return (buffer[header + 257 :].astype(np.int16) - 128).astype(np.int8)
@@ -111,10 +116,10 @@ class _Table:
         return bool(self._offset(field))
 
     def integer(self, field: int) -> int:
-        return self._scalar(field, "<i")
+        return int(self._scalar(field, "<i"))
 
     def real(self, field: int) -> float:
-        return self._scalar(field, "<f")
+        return float(self._scalar(field, "<f"))
 
     def table(self, field: int) -> "_Table":
         return _Table(self._data, self._target(field))
@@ -122,7 +127,7 @@ class _Table:
     def string(self, field: int) -> str:
         return self._text(self._target(field)) if self.has(field) else ""
 
-    def array(self, field: int, dtype: type[np.generic]) -> NDArray[np.generic]:
+    def array(self, field: int, dtype: type[np.generic]) -> NDArray[Any]:
         if not self.has(field):
             return np.zeros(0, dtype)
         start, count = self._vector(field)
@@ -139,7 +144,7 @@ class _Table:
             return 0
         return int(struct.unpack_from("<H", self._data, self._vtable + 4 + 2 * field)[0])
 
-    def _scalar(self, field: int, code: str) -> "int | float":
+    def _scalar(self, field: int, code: str) -> Any:
         offset = self._offset(field)
         return struct.unpack_from(code, self._data, self._at + offset)[0] if offset else 0
 

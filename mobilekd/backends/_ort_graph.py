@@ -1,4 +1,4 @@
-"""The trained QDQ graph in the form that ONNX Runtime runs in int8 from end to end, and the proof that it does.
+"""The trained QDQ graph in the form that ONNX Runtime runs in int8 from end to end.
 
 ONNX Runtime fuses DequantizeLinear → Conv → QuantizeLinear to QLinearConv, with three conditions that a plain
 export with symmetric int8 activations misses (1.32: 34 of 46 convolutions and all additions of a
@@ -16,24 +16,18 @@ MobileNetV4-small stayed float):
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mobilekd import graph
-from mobilekd.backends._readback import Integers, ReadBack
 from mobilekd.errors import StageError
 from mobilekd.quant_table import QuantTable
 
-_UINT8_SHIFT = 128
-_QUANTIZED, _UNCLAMPED, _REAL = "_quantized", "_unclamped", "_real"
-_FLOAT_LAYERS = frozenset({*graph.WEIGHTED_OPS, "FusedConv", "NhwcFusedConv", "FusedGemm", "FusedMatMul"})
-_NO_ARITHMETIC = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
-)
+UINT8_SHIFT = 128
+QUANTIZED, UNCLAMPED, _REAL = "_quantized", "_unclamped", "_real"
 
 
 class _Rewriter:
@@ -42,7 +36,9 @@ class _Rewriter:
     def __init__(self, model: ModelProto) -> None:
         self._index = graph.index_qdq(model)
         self._readers = Counter(name for node in model.graph.node for name in node.input)
-        self._public = {self._index.rounded[o.name]: o.name for o in model.graph.output if o.name in self._index.rounded}
+        self._public = {
+            self._index.rounded[o.name]: o.name for o in model.graph.output if o.name in self._index.rounded
+        }
         self._copies = itertools.count(1)
         self._spread: set[str] = set()
         self._moved: set[str] = set()
@@ -73,8 +69,8 @@ class _Rewriter:
         clamp = self._index.maker[node.input[0]] if node.input[0] in self._moved else None
         low, high = self._clamp(clamp, node) if clamp else (0, 255)
         source = clamp.input[0] if clamp else node.input[0]
-        quantized, is_clamped = name + _QUANTIZED, (low, high) != (0, 255)
-        rounded = quantized + _UNCLAMPED if is_clamped else quantized
+        quantized, is_clamped = name + QUANTIZED, (low, high) != (0, 255)
+        rounded = quantized + UNCLAMPED if is_clamped else quantized
         inputs = [source, node.input[1], self._zero_point(node)]
         self.nodes.append(helper.make_node("QuantizeLinear", inputs, [rounded], name=node.name))
         if clamp and is_clamped:
@@ -84,7 +80,7 @@ class _Rewriter:
     def _clamp(self, clamp: NodeProto, quantize: NodeProto) -> tuple[int, int]:
         """Return the integers of a Relu's or Clip's bounds, as the QuantizeLinear behind it rounds them."""
         scale = self._constant(quantize.input[1]).astype(np.float32)
-        zero = int(self._constant(quantize.input[2])) + _UINT8_SHIFT
+        zero = int(self._constant(quantize.input[2])) + UINT8_SHIFT
         bounds = [*clamp.input[1:], "", ""][:2] if clamp.op_type == "Clip" else ["", ""]
         low, high = (float(self._constant(name)) if name else None for name in bounds)
         if clamp.op_type == "Relu":
@@ -119,7 +115,7 @@ class _Rewriter:
         copy.name = node.name if output == node.output[0] else f"{node.name}_for_{output}"
         if node.output[0] in self._index.rounded:
             tensor = self._index.rounded[node.output[0]]
-            copy.input[:] = [self._public.get(tensor, tensor) + _QUANTIZED, node.input[1], self._zero_point(node)]
+            copy.input[:] = [self._public.get(tensor, tensor) + QUANTIZED, node.input[1], self._zero_point(node)]
         else:
             # A zero point of its own: with one shared by two weights, loading under "session.x64quantprecision"
             # dies with "Attempt to replace the existing tensor" (ONNX Runtime 1.32).
@@ -137,7 +133,7 @@ class _Rewriter:
         return name + _REAL
 
     def _zero_point(self, node: NodeProto) -> str:
-        return self._uint8(int(self._constant(node.input[2])) + _UINT8_SHIFT)
+        return self._uint8(int(self._constant(node.input[2])) + UINT8_SHIFT)
 
     def _uint8(self, value: int) -> str:
         self.constants[f"uint8_{value}"] = np.asarray(value, np.uint8)
@@ -186,8 +182,8 @@ def with_int8_io(model: ModelProto, table: QuantTable) -> ModelProto:
     for one in (image, logits):
         quant = quants[one.name]
         one.type.tensor_type.elem_type = TensorProto.INT8
-        _constant(model, one.name + "_scale", np.asarray(quant.scale[0], np.float32))
-        _constant(model, one.name + "_zero_point", np.asarray(quant.zero_point[0], np.int8))
+        _constant(model, one.name + "_io_scale", np.asarray(quant.scale[0], np.float32))
+        _constant(model, one.name + "_io_zero_point", np.asarray(quant.zero_point[0], np.int8))
     for node in model.graph.node:
         node.input[:] = [image.name + _REAL if name == image.name else name for name in node.input]
         node.output[:] = [logits.name + _REAL if name == logits.name else name for name in node.output]
@@ -200,60 +196,8 @@ def with_int8_io(model: ModelProto, table: QuantTable) -> ModelProto:
 
 
 def _edge_node(op: str, tensor: str, source: str, out: str) -> NodeProto:
-    return helper.make_node(op, [source, f"{tensor}_scale", f"{tensor}_zero_point"], [out], name=f"{tensor}_{op}")
+    return helper.make_node(op, [source, f"{tensor}_io_scale", f"{tensor}_io_zero_point"], [out], name=f"{tensor}_{op}")
 
 
 def _constant(model: ModelProto, name: str, value: NDArray[np.generic]) -> None:
     model.graph.initializer.append(numpy_helper.from_array(value, name))
-
-
-def check_against_table(path: Path, table: QuantTable, weights: Mapping[str, Integers]) -> None:
-    """Read a written file again and compare every scale, zero point and int8 weight with the table.
-
-    Raises:
-        StageError: Names the first tensor that differs or is missing.
-    """
-    model = graph.load(path)
-    constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
-    found = ReadBack(path, table, weights)
-    for node in model.graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        integer = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
-        name = integer.removesuffix(_UNCLAMPED).removesuffix(_QUANTIZED)
-        zeros = constants[node.input[2]] if len(node.input) > 2 else np.zeros(1, np.int32)
-        shift = _UINT8_SHIFT if zeros.dtype == np.uint8 else 0
-        found.scales(name, constants[node.input[1]], {int(zero) - shift for zero in zeros.reshape(-1)})
-        if name in weights:
-            found.weights(name, constants[name])
-    found.finish(table.by_name().keys())
-
-
-def float_nodes(optimized: ModelProto) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what still runs in float in the graph that ONNX Runtime made of a file.
-
-    Returns:
-        Names of convolution, linear and matmul nodes; then "Type name" of every other node that computes in float.
-        Moving data (reshape, transpose) is no computation.
-    """
-    integer: set[str] = set()
-    layers, others = [], []
-    for node in optimized.graph.node:
-        gives_integers = node.op_type.startswith(("QLinear", "QuantizeLinear", "QGemm"))
-        if gives_integers or (node.op_type != "DequantizeLinear" and node.input[0] in integer):
-            integer.update(node.output)
-        elif node.op_type in _FLOAT_LAYERS:
-            layers.append(node.name)
-        elif not _moves_data(node.op_type):
-            others.append(f"{node.op_type} {node.name}")
-    return tuple(layers), tuple(others)
-
-
-def _moves_data(op_type: str) -> bool:
-    return op_type in _NO_ARITHMETIC or op_type.startswith("Reorder")
-
-
-def op_counts(nodes: Iterable[NodeProto]) -> str:
-    """Return "QLinearConv 46, Clip 30, ...", most frequent first."""
-    counts = Counter(node.op_type for node in nodes)
-    return ", ".join(f"{op} {count}" for op, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))

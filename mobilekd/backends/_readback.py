@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from mobilekd import graph
 from mobilekd.errors import StageError
 from mobilekd.quant_table import QuantTable, TensorQuant
 
-Integers = NDArray[np.signedinteger]
+Integers = NDArray[Any]
 
 
 class ReadBack:
@@ -27,7 +28,8 @@ class ReadBack:
 
         Args:
             name: Name in the table.
-            scale, zero_point: As read from the file; zero points on the table's int8 axis.
+            scale: As read from the file.
+            zero_point: As read from the file, on the table's int8 axis.
         """
         entry = self._entry(name)
         wanted = np.asarray(entry.scale, np.float32)

@@ -9,6 +9,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from mobilekd.artifacts import digest_file
 from mobilekd.backend import Conversion, DeployedFacts, Float32
 from mobilekd.errors import ConfigError, StageError
 from mobilekd.process import run_logged, tail
-from mobilekd.quant_table import load_table
+from mobilekd.quant_table import QuantTable, load_table
 
 _WORKER = "mobilekd.backends._mnn_convert"
 _SUCCESS = "Converted Success!"
@@ -43,27 +44,14 @@ class Mnn:
     def convert(self, request: Conversion) -> DeployedFacts:
         """Write DEPLOYMENT.mnn; for int8, read every scale and weight back from it."""
         from mobilekd import graph
-        from mobilekd.backends import _mnn_graph, _onnx_facts, _readback
+        from mobilekd.backends import _onnx_facts
 
         deployment = request.deployment
         if deployment.io != "float32":
             raise ConfigError(f"{deployment.name}: MNN has no int8 input", hint='set io = "float32" for backend mnn')
-        is_int8 = deployment.precision == "int8"
-        model, table = graph.load(request.source_onnx), load_table(request.quant_table)
-        layers = _mnn_graph.int8_layers(model, table) if is_int8 else ()
-        params = request.work / "compression.json"
-        digest = digest_file(request.source_onnx) + digest_file(request.quant_table)
-        params.write_text(_mnn_graph.compression_params(layers, table, digest), encoding="utf-8")
+        model = graph.load(request.source_onnx)
         file = request.out / f"{deployment.name}.mnn"
-        _convert(request, params, file)
-        unread: tuple[str, ...] = ()
-        floats, others, int8_tensors = (), (), 0
-        if is_int8:
-            structure = _mnn_graph.read_structure(file, _dump(request, file))
-            weights = _readback.trained_weights(request.qdq_onnx)
-            unread = _mnn_graph.check_against_table(file, structure, layers, table, weights)
-            floats, others = _mnn_graph.float_ops(structure)
-            int8_tensors = _mnn_graph.int8_weights(structure)
+        found = _convert_int8(request, file) if deployment.precision == "int8" else _convert_float(request, file)
         logits = _onnx_facts.tensor_facts(model, "output")
         return DeployedFacts(
             deployment=deployment.model_dump(mode="json"),
@@ -71,11 +59,11 @@ class Mnn:
             runnable=True,
             input=_onnx_facts.tensor_facts(model, "input"),
             output=logits,
-            float_ops=floats,
-            other_float_ops=others,
-            int8_tensors=int8_tensors,
+            float_ops=found.float_ops,
+            other_float_ops=found.other_float_ops,
+            int8_tensors=found.int8_tensors,
             tools={name: metadata.version(name) for name in self.tools},
-            note=_note(request, classes=logits.shape[-1], unread=unread),
+            note=_note(request, classes=logits.shape[-1], unread=found.unread),
         )
 
     def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> "MnnSession":
@@ -112,9 +100,45 @@ class MnnSession:
         return np.array(self._logits[0].read(), np.float32).reshape(-1)
 
 
-def _convert(request: Conversion, params: Path, file: Path) -> None:
-    arguments = ["-f", "ONNX", "--modelFile", str(request.source_onnx.resolve()), "--MNNModel", str(file.resolve())]
-    arguments += ["--bizCode", "MNN", "--compressionParamsFile", str(params.resolve())]
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was read back from a file: see `DeployedFacts`; `unread` are weights that can't be compared."""
+
+    float_ops: tuple[str, ...] = ()
+    other_float_ops: tuple[str, ...] = ()
+    int8_tensors: int = 0
+    unread: tuple[str, ...] = ()
+
+
+def _convert_float(request: Conversion, file: Path) -> _Found:
+    from mobilekd.backends import _mnn_graph
+
+    params = _mnn_graph.compression_params((), QuantTable(()), digest_file(request.source_onnx))
+    _convert(request, request.source_onnx, params, file)
+    return _Found()
+
+
+def _convert_int8(request: Conversion, file: Path) -> _Found:
+    from mobilekd import graph
+    from mobilekd.backends import _mnn_graph, _readback
+
+    model, table = graph.load(request.stripped_onnx), load_table(request.quant_table)
+    layers = _mnn_graph.int8_layers(model, table)
+    source = request.work / "source.onnx"
+    graph.save(_mnn_graph.mean_in_float(model), source)
+    digest = digest_file(request.stripped_onnx) + digest_file(request.quant_table)
+    _convert(request, source, _mnn_graph.compression_params(layers, table, digest), file)
+    structure = _mnn_graph.read_structure(file, _dump(request, file))
+    weights = _readback.trained_weights(request.qdq_onnx)
+    unread = _mnn_graph.check_against_table(file, structure, layers, table, weights)
+    return _Found(*_mnn_graph.float_ops(structure), _mnn_graph.int8_weights(structure), unread)
+
+
+def _convert(request: Conversion, source: Path, params: str, file: Path) -> None:
+    params_file = request.work / "compression.json"
+    params_file.write_text(params, encoding="utf-8")
+    arguments = ["-f", "ONNX", "--modelFile", str(source.resolve()), "--MNNModel", str(file.resolve())]
+    arguments += ["--bizCode", "MNN", "--compressionParamsFile", str(params_file.resolve())]
     if request.deployment.precision == "fp16":
         arguments.append("--fp16")
     _run(request, arguments)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mobilekd.backend import Conversion, DeployedFacts, Float32, TensorFacts
 from mobilekd.errors import StageError
@@ -39,7 +40,7 @@ class Onnxruntime:
     def convert(self, request: Conversion) -> DeployedFacts:
         """Write DEPLOYMENT.onnx; for int8, prove by ONNX Runtime's own optimized graph what runs in integers."""
         from mobilekd import graph
-        from mobilekd.backends import _onnx_facts, _ort_graph
+        from mobilekd.backends import _onnx_facts, _ort_check
 
         deployment = request.deployment
         file = request.out / f"{deployment.name}.onnx"
@@ -47,10 +48,10 @@ class Onnxruntime:
         model = graph.load(file)
         optimized = _optimized(file, request.work / "optimized.onnx")
         is_int8 = deployment.precision == "int8"
-        floats, others = _ort_graph.float_nodes(optimized) if is_int8 else ((), ())
+        floats, others = _ort_check.float_nodes(optimized) if is_int8 else ((), ())
         request.log.parent.mkdir(parents=True, exist_ok=True)
         with request.log.open("a", encoding="utf-8") as log:
-            log.write(f"graph that ONNX Runtime runs on this host: {_ort_graph.op_counts(optimized.graph.node)}\n")
+            log.write(f"graph that ONNX Runtime runs on this host: {_ort_check.op_counts(optimized.graph.node)}\n")
         table = load_table(request.quant_table).by_name() if deployment.io == "int8" else {}
         return DeployedFacts(
             deployment=deployment.model_dump(mode="json"),
@@ -98,7 +99,7 @@ class OrtSession:
         facts = self._logits
         if facts.scale is None or facts.zero_point is None:
             return np.asarray(logits, np.float32)
-        return (np.float32(facts.scale) * (logits.astype(np.float32) - facts.zero_point)).astype(np.float32)
+        return np.asarray(np.float32(facts.scale) * (logits.astype(np.float32) - facts.zero_point), np.float32)
 
 
 def _lacks_vnni() -> bool:
@@ -108,15 +109,16 @@ def _lacks_vnni() -> bool:
     return platform.machine() in ("x86_64", "AMD64") and not has_vnni
 
 
-def _quantized(image: Float32, facts: TensorFacts) -> np.ndarray[Any, Any]:
+def _quantized(image: Float32, facts: TensorFacts) -> NDArray[Any]:
     if facts.scale is None or facts.zero_point is None:
         return image.astype(np.float32)
-    return np.clip(np.rint(image / np.float32(facts.scale)) + facts.zero_point, -128, 127).astype(np.int8)
+    steps = np.rint(image / np.float32(facts.scale)) + facts.zero_point
+    return np.asarray(np.clip(steps, -128, 127), np.int8)
 
 
 def _write(request: Conversion, file: Path) -> None:
     from mobilekd import graph
-    from mobilekd.backends import _onnx_fp16, _ort_graph, _readback
+    from mobilekd.backends import _onnx_fp16, _ort_check, _ort_graph, _readback
 
     if request.deployment.precision == "fp32":
         shutil.copyfile(request.float_onnx, file)
@@ -129,7 +131,7 @@ def _write(request: Conversion, file: Path) -> None:
     if request.deployment.io == "int8":
         model = _ort_graph.with_int8_io(model, table)
     graph.save(model, file)
-    _ort_graph.check_against_table(file, table, _readback.trained_weights(request.qdq_onnx))
+    _ort_check.check_against_table(file, table, _readback.trained_weights(request.qdq_onnx))
 
 
 def _note(request: Conversion) -> str:

@@ -9,7 +9,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase, allow_exported_model_tra
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from mobilekd.errors import StageError
-from mobilekd.quantization.quantizer import MobileQuantizer, without_in_place
+from mobilekd.quantization.quantizer import WEIGHTED, MobileQuantizer, without_in_place
 from mobilekd.quantization.scheme import Scheme
 
 
@@ -65,6 +65,24 @@ def set_observers(prepared: GraphModule, *, activations: bool) -> None:
     for part in _fake_quants(prepared):
         is_moving = activations or part.is_per_channel
         part.enable_observer() if is_moving else part.disable_observer()
+
+
+def snap_biases(prepared: GraphModule) -> None:
+    """Move every bias, in place, to the integer grid of its accumulator: input scale x weight scale.
+
+    All int8 kernels add the bias as int32 on this grid. Rounded here, at the end of training, the network whose
+    answers are the reference has the very biases that ship.
+    """
+    parts = dict(prepared.named_modules())
+    for node in prepared.graph.nodes:
+        if node.target not in WEIGHTED or len(node.args) < 3 or node.args[2] is None:
+            continue
+        image, weight = (parts.get(str(argument.target)) for argument in node.args[:2])
+        if isinstance(image, FakeQuantizeBase) and isinstance(weight, FakeQuantizeBase):
+            bias = prepared.get_parameter(node.args[2].target)
+            grid = image.scale.double() * weight.scale.double()
+            with torch.no_grad():
+                bias.copy_((bias.double() / grid).round() * grid)
 
 
 def convert(prepared: GraphModule) -> GraphModule:

@@ -10,7 +10,7 @@ from mobilekd.quantization.scheme import Scheme
 
 _aten = torch.ops.aten
 
-_WEIGHTED = {
+WEIGHTED = {
     _aten.conv1d.default,
     _aten.conv2d.default,
     _aten.linear.default,
@@ -41,7 +41,7 @@ _SAME_RANGE = {
 """Operators whose int8 kernels move integers: output and input share one scale."""
 
 _OWN_RANGE = {
-    *_WEIGHTED,
+    *WEIGHTED,
     *_CLAMPS,
     _aten.add.Tensor,
     _aten.sub.Tensor,
@@ -57,7 +57,7 @@ _OWN_RANGE = {
     _aten.cat.default,
 }
 
-_FUSES_A_CLAMP = {*_WEIGHTED, _aten.add.Tensor, _aten.mul.Tensor}
+_FUSES_A_CLAMP = {*WEIGHTED, _aten.add.Tensor, _aten.mul.Tensor}
 
 _KEY = "quantization_annotation"
 
@@ -82,7 +82,7 @@ class MobileQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no type
         """Nothing to add: every annotation above is one that the backends take."""
 
     def _annotate_operator(self, node: Node) -> None:
-        weights = {node.args[1]: self._scheme.weight(channel_axis=0)} if node.target in _WEIGHTED else {}
+        weights = {node.args[1]: self._scheme.weight(channel_axis=0)} if node.target in WEIGHTED else {}
         if node.target in _SAME_RANGE and _is_quantized(_source(node)):
             output = SharedQuantizationSpec(_source(node))
         elif node.target in _OWN_RANGE and not _is_fused_into_a_clamp(node):

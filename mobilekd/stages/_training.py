@@ -64,7 +64,7 @@ class NetworkStage(TrainingStage):
 
     @field_validator("network")
     @classmethod
-    def _is_known(cls, name: str) -> str:
+    def _network_is_known(cls, name: str) -> str:
         return check_name(name)
 
     def checkpoint_path(self) -> Path | None:

@@ -33,7 +33,7 @@ class Distill(NetworkStage):
 
     @field_validator("method")
     @classmethod
-    def _is_known(cls, name: str) -> str:
+    def _method_is_known(cls, name: str) -> str:
         return known_method(name)
 
     def run(self, inputs: Inputs, context: Context) -> None:

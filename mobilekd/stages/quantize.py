@@ -47,7 +47,7 @@ class Quantize(TrainingStage):
 
     @field_validator("method")
     @classmethod
-    def _is_known(cls, name: str) -> str:
+    def _method_is_known(cls, name: str) -> str:
         return known_method(name)
 
     def missing(self) -> tuple[str, ...]:
@@ -58,6 +58,7 @@ class Quantize(TrainingStage):
         """Calibrate on training images, train, and keep what the fake-quant network says on the test split."""
         import torch
 
+        from mobilekd.quantization import qat
         from mobilekd.training.data import open_split
         from mobilekd.training.loop import Run, fit, predict
 
@@ -71,6 +72,8 @@ class Quantize(TrainingStage):
         checkpoint = context.scratch / "checkpoint.pt"
         run = Run("quantize", prepared, loss, train, validation, checkpoint, context.progress, in_train_mode=False)
         history = fit(run, self.recipe())
+        predict(prepared, validation)  # weight ranges follow their weights in a forward pass: here, the last step's
+        qat.snap_biases(prepared)
         write_result(
             context.out,
             weights=prepared.state_dict(),

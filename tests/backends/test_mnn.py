@@ -107,7 +107,7 @@ def test_scales_are_read_to_the_last_bit_of_float32(work):
 def test_converter_that_aborts_is_one_clear_error_and_this_process_lives(work):
     work.request.stripped_onnx.write_bytes(work.request.qdq_onnx.read_bytes())
 
-    with pytest.raises(StageError, match=r"mnn|MNN|Not Support|was ended by"):
+    with pytest.raises(StageError, match="was ended by SIGABRT"):
         Mnn().convert(work.for_(INT8))
 
 

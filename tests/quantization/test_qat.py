@@ -22,7 +22,8 @@ class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
-        self.depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU6())
+        depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+        self.depthwise = nn.Sequential(depthwise, nn.BatchNorm2d(8), nn.ReLU6())
         self.project = nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8))
         self.head = nn.Linear(8, 5)
 
@@ -108,6 +109,16 @@ def test_all_weights_are_trained(trained) -> None:
     parameters = dict(prepared.named_parameters())
     assert len(parameters) == 8
     assert all(one.requires_grad and one.grad is not None for one in parameters.values())
+
+
+def test_snapped_biases_lie_on_the_grid_of_their_accumulator(trained) -> None:
+    prepared, images, _ = trained
+    before = {name: value.clone() for name, value in prepared.named_parameters() if value.ndim == 1}
+    qat.snap_biases(prepared)
+    once = {name: value.clone() for name, value in prepared.named_parameters() if value.ndim == 1}
+    qat.snap_biases(prepared)
+    assert before.keys() == {name for name in before if not torch.equal(before[name], once[name])}
+    assert all(torch.equal(once[name], prepared.get_parameter(name)) for name in once)
 
 
 def test_symmetric_zero_points_are_zero(network) -> None:
