@@ -32,7 +32,8 @@ def compare(
     """Return how far a deployed model is from its reference.
 
     Args:
-        reference, deployed: Logits [n, classes].
+        reference: Logits of the trained network, [n, classes].
+        deployed: Logits of the deployed model, [n, classes].
         labels: [n].
         step: Scale of the int8 output: one step in units of the logits.
 

@@ -30,6 +30,7 @@ class Onnxruntime:
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
     kernels: ClassVar[tuple[str, ...]] = ("default",)
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+    toolchains: ClassVar[tuple[str, ...]] = ()
     output_parity_steps: ClassVar[float] = 1.0
 
     def missing(self) -> str | None:

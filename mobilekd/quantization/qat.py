@@ -73,7 +73,7 @@ def snap_biases(prepared: GraphModule) -> None:
     All int8 kernels add the bias as int32 on this grid. Rounded here, at the end of training, the network whose
     answers are the reference has the very biases that ship.
     """
-    parts = dict(prepared.named_modules())
+    parts = dict(prepared.named_modules(remove_duplicate=False))  # tensors of one scale share one module
     for node in prepared.graph.nodes:
         if node.target not in WEIGHTED or len(node.args) < 3 or node.args[2] is None:
             continue

@@ -112,7 +112,7 @@ def test_all_weights_are_trained(trained) -> None:
 
 
 def test_snapped_biases_lie_on_the_grid_of_their_accumulator(trained) -> None:
-    prepared, images, _ = trained
+    prepared = trained[0]
     before = {name: value.clone() for name, value in prepared.named_parameters() if value.ndim == 1}
     qat.snap_biases(prepared)
     once = {name: value.clone() for name, value in prepared.named_parameters() if value.ndim == 1}
