@@ -226,34 +226,21 @@ class _Rows(_Record):
     rows: tuple[dict[str, Any], ...]
 
 
-_FACTS = TypeAdapter(DeployedFacts)
-_HISTORY = TypeAdapter(tuple[Epoch, ...])
-_R = TypeVar("_R", bound=_Record)
+_T = TypeVar("_T")
 
 
-def _read(kind: type[_R], path: Path) -> _R:
+def _read(kind: type[_T], path: Path) -> _T:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return TypeAdapter(kind).validate_json(path.read_bytes())
     except ValidationError as cause:
         raise StageError(f"{path}: {cause}") from cause
 
 
 def _trained(role: str, folder: Path) -> Trained:
-    history_path = folder / "history.json"
-    try:
-        history = _HISTORY.validate_json(history_path.read_bytes())
-    except ValidationError as cause:
-        raise StageError(f"{history_path}: {cause}") from cause
     network, metrics = _read(Network, folder / "network.json"), _read(Metrics, folder / "metrics.json")
-    return Trained(role, network, metrics, history)
+    return Trained(role, network, metrics, _read(tuple[Epoch, ...], folder / "history.json"))
 
 
 def _deployed(folder: Path) -> Deployed:
-    path = folder / "deployment.json"
-    try:
-        facts = _FACTS.validate_json(path.read_bytes())
-        options = {key: value for key, value in facts.deployment.items() if key in Deployment.model_fields}
-        deployment = Deployment.model_validate(options)
-    except ValidationError as cause:
-        raise StageError(f"{path}: {cause}") from cause
-    return Deployed(deployment, facts, folder / facts.file)
+    facts = _read(DeployedFacts, folder / "deployment.json")
+    return Deployed(Deployment.model_validate(facts.deployment), facts, folder / facts.file)

@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mobilekd.backend import Float32
 from mobilekd.errors import StageError
 from mobilekd.release.archive import write_archive
 from mobilekd.release.budgets import over_budget
+from mobilekd.release.cards import accuracy, dataset_entry, preprocessing, profile_card
 from mobilekd.release.evidence import Deployed, Evidence
 from mobilekd.release.licences import licences_of, licences_text
 from mobilekd.release.manifest import (
@@ -22,14 +23,10 @@ from mobilekd.release.manifest import (
     MEASUREMENTS,
     MEASUREMENTS_MANIFEST,
     REPORT,
-    Accuracy,
-    DatasetEntry,
     FileEntry,
     Manifest,
     Measurements,
     ModelEntry,
-    Preprocessing,
-    ProfileCard,
     Reference,
     ReferenceInput,
     digest_text,
@@ -42,7 +39,6 @@ from mobilekd.release.report import measured_report, release_report
 
 IMAGE, INPUT = "reference/image.npy", "reference/input.npy"
 NOT_RUN = "built, not run"
-_FORMULA = "(pixel / 255 - mean) / std, per channel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +84,11 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
         form="mobilekd.bundle/1",
         mobilekd=mobilekd.__version__,
         pipeline=options.pipeline,
-        profile=_profile_card(evidence),
-        dataset=_dataset_entry(evidence),
+        profile=profile_card(evidence),
+        dataset=dataset_entry(evidence),
         labels=evidence.dataset.classes,
-        preprocessing=_preprocessing(evidence),
-        accuracy=_accuracy(evidence),
+        preprocessing=preprocessing(evidence),
+        accuracy=accuracy(evidence),
         models=tuple(models),
         reference=reference,
         parity_images=evidence.parity.images,
@@ -223,55 +219,6 @@ def _with_teacher(evidence: Evidence) -> list[dict[str, Any]]:
 
 def _with_place(evidence: Evidence) -> list[dict[str, Any]]:
     return [{"on_target": evidence.latency.on_target, **row} for row in evidence.latency_rows]
-
-
-def _profile_card(evidence: Evidence) -> ProfileCard:
-    profile = evidence.profile
-    return ProfileCard(
-        name=profile.name,
-        title=profile.title,
-        target=profile.target,
-        tolerance=profile.tolerance,
-        budget=profile.budget,
-    )
-
-
-def _dataset_entry(evidence: Evidence) -> DatasetEntry:
-    dataset = evidence.dataset
-    return DatasetEntry(name=dataset.name, source=_without_folders(dataset.source), splits=dataset.splits)
-
-
-def _preprocessing(evidence: Evidence) -> Preprocessing:
-    dataset = evidence.dataset
-    return Preprocessing(
-        channel_order="grey" if dataset.channels == 1 else "RGB",
-        value_range=(0.0, 1.0),
-        mean=dataset.mean,
-        std=dataset.std,
-        resize=dataset.resize,
-        height=dataset.image_size[0],
-        width=dataset.image_size[1],
-        formula=_FORMULA,
-    )
-
-
-def _accuracy(evidence: Evidence) -> tuple[Accuracy, ...]:
-    return tuple(
-        Accuracy(
-            role=trained.role,
-            network=trained.network.network,
-            parameters=trained.metrics.parameters,
-            top1_test=trained.metrics.top1_test,
-        )
-        for trained in evidence.trained
-    )
-
-
-def _without_folders(source: str) -> str:
-    """Return a source that says nothing of this machine: of an absolute path, only the last name."""
-    if PurePosixPath(source).is_absolute() or source.startswith("~"):
-        return PurePosixPath(source).name
-    return PureWindowsPath(source).name if PureWindowsPath(source).drive else source
 
 
 def _one_line(name: str) -> str:

@@ -99,14 +99,14 @@ class Data(Stage):
         write_facts(facts, context.out)
 
     def _read(self, context: Context) -> "Source":
-        from mobilekd.training import sources
+        from mobilekd.training import array_sources, sources
 
         if self.source == "digits":
             return sources.digits(self.image_size)
         if self.source == "npz":
-            return sources.npz(self._path(), self.image_size)
+            return array_sources.npz(self._path(), self.image_size)
         if self.source == "cifar10":
-            return sources.cifar10(self._path(), self.image_size, download=self.download)
+            return array_sources.cifar10(self._path(), self.image_size, download=self.download)
         found = sources.find_images(self._path())
         with context.progress.bar("data: reading images", len(found.train) + len(found.val)) as bar:
             source = sources.imagefolder(

@@ -1,6 +1,5 @@
-"""Where images come from: the embedded digits, an image folder, an npz file, CIFAR-10."""
+"""Where images come from: the embedded digits, and an image folder. Arrays are in array_sources.py."""
 
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +45,7 @@ def digits(size: int, *, test_images: int = 360, split_seed: int = 0) -> Source:
 
     raw = load_digits()
     pixels = np.rint(raw.images * (255 / 16)).astype(np.uint8)
-    enlarged = np.stack([_square(Image.fromarray(one).convert("RGB"), size) for one in pixels])
+    enlarged = np.stack([square(Image.fromarray(one).convert("RGB"), size) for one in pixels])
     order = np.random.default_rng(split_seed).permutation(len(enlarged))
     test, train = order[:test_images], order[test_images:]
     labels = raw.target.astype(np.int64)
@@ -56,16 +55,16 @@ def digits(size: int, *, test_images: int = 360, split_seed: int = 0) -> Source:
         train_labels=labels[train],
         test_images=enlarged[test],
         test_labels=labels[test],
-        resize=_RESIZE.format(size=size),
+        resize=RESIZE_RULE.format(size=size),
         licence="CC-BY-4.0",
         origin="Optical Recognition of Handwritten Digits, UCI, as shipped by scikit-learn (load_digits)",
     )
 
 
-_RESIZE = "shorter side to {size} px, bilinear with antialias, then the central {size} x {size} square"
+RESIZE_RULE = "shorter side to {size} px, bilinear with antialias, then the central {size} x {size} square"
 
 
-def _square(image: Image.Image, size: int) -> NDArray[np.uint8]:
+def square(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """Return an image as uint8 [size, size, 3]: shorter side resized, centre cropped."""
     scale = size / min(image.size)
     wide = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
@@ -154,7 +153,7 @@ def imagefolder(root: Path, size: int, *, skip_bad_images: bool, tick: Tick) -> 
         train_labels=train_labels,
         test_images=test,
         test_labels=test_labels,
-        resize=_RESIZE.format(size=size),
+        resize=RESIZE_RULE.format(size=size),
         licence="unknown: set data.licence",
         origin="the user's image folder",
         bad_images=tuple(Path(one).relative_to(root).as_posix() for one in bad),
@@ -169,99 +168,10 @@ def _read_all(
     for path, label in files:
         try:
             with Image.open(path) as image:
-                images.append(_square(image, size))
+                images.append(square(image, size))
             labels.append(label)
         except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
             bad.append(str(path))  # Pillow raises SyntaxError for a broken PNG chunk
         tick()
     stacked = np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8)
     return stacked, np.asarray(labels, np.int64)
-
-
-_NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
-
-
-def npz(path: Path, size: int) -> Source:
-    """Read an npz file: x_train, y_train, x_test, y_test (uint8 [n, h, w, 3]; integer labels) and, if there, classes.
-
-    Raises:
-        ConfigError: The file is missing, is no npz, lacks an array, or an array has another shape or type.
-    """
-    file = path / "cifar10.npz" if path.is_dir() else path
-    if not file.is_file():
-        raise ConfigError(
-            f"{str(file)!r} is not a file", hint="give the .npz, or the folder of cifar10.npz, with --data"
-        )
-    try:
-        # numpy leaves a path of its own open when the archive is broken
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as cause:
-        raise ConfigError(f"{file} is no npz file: {cause}", hint=f"it must hold {', '.join(_NPZ_KEYS)}") from cause
-    _check_arrays(file, arrays)
-    labels = arrays["y_train"].astype(np.int64)
-    classes = arrays.get("classes", np.arange(int(labels.max()) + 1).astype(str))
-    if set(labels.tolist()) != set(range(len(classes))):
-        raise ConfigError(f"{file}: y_train has labels {sorted(set(labels.tolist()))[:12]} for {len(classes)} classes")
-    train, test = (_resized(arrays[name], size) for name in ("x_train", "x_test"))
-    side = arrays["x_train"].shape[1:3]
-    return Source(
-        classes=tuple(str(one) for one in classes),
-        train_images=train,
-        train_labels=labels,
-        test_images=test,
-        test_labels=arrays["y_test"].astype(np.int64),
-        resize="none" if side == (size, size) else _RESIZE.format(size=size),
-        licence="unknown: set data.licence",
-        origin=file.name,
-    )
-
-
-def _check_arrays(file: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
-    for name in _NPZ_KEYS:
-        if name not in arrays:
-            raise ConfigError(
-                f"{file} lacks {name!r}; it has {', '.join(arrays)}", hint=f"needed: {', '.join(_NPZ_KEYS)}"
-            )
-    for split in ("train", "test"):
-        images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise ConfigError(f"{file}: x_{split} is {images.dtype} {list(images.shape)}", hint="uint8 [n, h, w, 3]")
-        if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
-            raise ConfigError(f"{file}: y_{split} is {labels.dtype} {list(labels.shape)}", hint="integers [n]")
-
-
-def _resized(images: NDArray[np.generic], size: int) -> NDArray[np.uint8]:
-    pixels = images.astype(np.uint8)
-    if pixels.shape[1:3] == (size, size):
-        return pixels
-    return np.stack([_square(Image.fromarray(one), size) for one in pixels])
-
-
-def cifar10(path: Path, size: int, *, download: bool) -> Source:
-    """Read CIFAR-10: cifar10.npz (see `npz`), or the folder that torchvision downloads (only when asked to)."""
-    if path.suffix == ".npz" or (path / "cifar10.npz").is_file() or not (download or _has_batches(path)):
-        return npz(path, size)
-    from mobilekd.training.torchvision_ops import declare_torchvision_ops
-
-    declare_torchvision_ops()
-    from torchvision.datasets import CIFAR10
-
-    try:
-        train, test = (CIFAR10(str(path), train=is_train, download=download) for is_train in (True, False))
-    except (OSError, RuntimeError) as cause:
-        raise ConfigError(f"CIFAR-10 could not be read or downloaded into {path}: {cause}") from cause
-    return Source(
-        classes=tuple(train.classes),
-        train_images=_resized(train.data, size),
-        train_labels=np.asarray(train.targets, np.int64),
-        test_images=_resized(test.data, size),
-        test_labels=np.asarray(test.targets, np.int64),
-        resize="none" if size == 32 else _RESIZE.format(size=size),
-        licence="no formal licence (Krizhevsky 2009)",
-        origin="CIFAR-10",
-    )
-
-
-def _has_batches(path: Path) -> bool:
-    return (path / "cifar-10-batches-py").is_dir()

@@ -7,7 +7,7 @@ from PIL import Image
 from mobilekd.errors import ConfigError
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages.data import Data
-from mobilekd.training import sources
+from mobilekd.training import array_sources, sources
 from mobilekd.training.data import SPLITS, open_split, read_facts
 from tests.training.test_loop import Quiet
 
@@ -52,7 +52,7 @@ def test_an_image_folder_gives_square_images_and_its_classes(folder, tmp_path) -
 def test_resize_keeps_the_centre(tmp_path) -> None:
     wide = np.zeros((8, 24, 3), np.uint8)
     wide[:, 8:16] = 255
-    assert (sources._square(Image.fromarray(wide), 8)[:, 1:-1] == 255).all()
+    assert (sources.square(Image.fromarray(wide), 8)[:, 1:-1] == 255).all()
 
 
 def test_an_unreadable_image_is_named_and_can_be_skipped(folder, tmp_path) -> None:
@@ -105,7 +105,7 @@ def npz_arrays(count: int = 20) -> dict[str, np.ndarray]:
 
 def test_an_npz_is_read_with_its_classes(tmp_path) -> None:
     np.savez(tmp_path / "cifar10.npz", **npz_arrays(), classes=np.array(["a", "b", "c", "d"]))
-    source = sources.npz(tmp_path, 8)
+    source = array_sources.npz(tmp_path, 8)
     assert source.classes == ("a", "b", "c", "d")
     assert np.array_equal(source.train_images, npz_arrays()["x_train"])
 
@@ -114,16 +114,16 @@ def test_an_npz_is_read_with_its_classes(tmp_path) -> None:
 def test_an_npz_without_an_array_names_it(tmp_path, broken: str) -> None:
     np.savez(tmp_path / "d.npz", **{name: value for name, value in npz_arrays().items() if name != broken})
     with pytest.raises(ConfigError, match=f"lacks '{broken}'"):
-        sources.npz(tmp_path / "d.npz", 8)
+        array_sources.npz(tmp_path / "d.npz", 8)
 
 
 def test_an_npz_of_floats_is_refused(tmp_path) -> None:
     np.savez(tmp_path / "d.npz", **{**npz_arrays(), "x_test": np.zeros((8, 8, 8, 3), np.float32)})
     with pytest.raises(ConfigError, match="x_test is float32"):
-        sources.npz(tmp_path / "d.npz", 8)
+        array_sources.npz(tmp_path / "d.npz", 8)
 
 
 def test_a_file_that_is_no_npz_is_told(tmp_path) -> None:
     (tmp_path / "d.npz").write_bytes(b"PK\x03\x04 no zip")
     with pytest.raises(ConfigError, match="is no npz file"):
-        sources.npz(tmp_path / "d.npz", 8)
+        array_sources.npz(tmp_path / "d.npz", 8)

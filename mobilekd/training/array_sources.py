@@ -1,0 +1,99 @@
+"""Images that come as arrays: an npz file, CIFAR-10."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mobilekd.errors import ConfigError
+from mobilekd.training.sources import RESIZE_RULE, Source, square
+
+_NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def npz(path: Path, size: int) -> Source:
+    """Read an npz file: x_train, y_train, x_test, y_test (uint8 [n, h, w, 3]; integer labels) and, if there, classes.
+
+    Raises:
+        ConfigError: The file is missing, is no npz, lacks an array, or an array has another shape or type.
+    """
+    file = path / "cifar10.npz" if path.is_dir() else path
+    if not file.is_file():
+        raise ConfigError(
+            f"{str(file)!r} is not a file", hint="give the .npz, or the folder of cifar10.npz, with --data"
+        )
+    try:
+        # numpy leaves a path of its own open when the archive is broken
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as cause:
+        raise ConfigError(f"{file} is no npz file: {cause}", hint=f"it must hold {', '.join(_NPZ_KEYS)}") from cause
+    _check_arrays(file, arrays)
+    labels = arrays["y_train"].astype(np.int64)
+    classes = arrays.get("classes", np.arange(int(labels.max()) + 1).astype(str))
+    if set(labels.tolist()) != set(range(len(classes))):
+        raise ConfigError(f"{file}: y_train has labels {sorted(set(labels.tolist()))[:12]} for {len(classes)} classes")
+    train, test = (_resized(arrays[name], size) for name in ("x_train", "x_test"))
+    side = arrays["x_train"].shape[1:3]
+    return Source(
+        classes=tuple(str(one) for one in classes),
+        train_images=train,
+        train_labels=labels,
+        test_images=test,
+        test_labels=arrays["y_test"].astype(np.int64),
+        resize="none" if side == (size, size) else RESIZE_RULE.format(size=size),
+        licence="unknown: set data.licence",
+        origin=file.name,
+    )
+
+
+def _check_arrays(file: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
+    for name in _NPZ_KEYS:
+        if name not in arrays:
+            raise ConfigError(
+                f"{file} lacks {name!r}; it has {', '.join(arrays)}", hint=f"needed: {', '.join(_NPZ_KEYS)}"
+            )
+    for split in ("train", "test"):
+        images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise ConfigError(f"{file}: x_{split} is {images.dtype} {list(images.shape)}", hint="uint8 [n, h, w, 3]")
+        if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
+            raise ConfigError(f"{file}: y_{split} is {labels.dtype} {list(labels.shape)}", hint="integers [n]")
+
+
+def _resized(images: NDArray[np.generic], size: int) -> NDArray[np.uint8]:
+    pixels = images.astype(np.uint8)
+    if pixels.shape[1:3] == (size, size):
+        return pixels
+    return np.stack([square(Image.fromarray(one), size) for one in pixels])
+
+
+def cifar10(path: Path, size: int, *, download: bool) -> Source:
+    """Read CIFAR-10: cifar10.npz (see `npz`), or the folder that torchvision downloads (only when asked to)."""
+    if path.suffix == ".npz" or (path / "cifar10.npz").is_file() or not (download or _has_batches(path)):
+        return npz(path, size)
+    from mobilekd.training.torchvision_ops import declare_torchvision_ops
+
+    declare_torchvision_ops()
+    from torchvision.datasets import CIFAR10
+
+    try:
+        train, test = (CIFAR10(str(path), train=is_train, download=download) for is_train in (True, False))
+    except (OSError, RuntimeError) as cause:
+        raise ConfigError(f"CIFAR-10 could not be read or downloaded into {path}: {cause}") from cause
+    return Source(
+        classes=tuple(train.classes),
+        train_images=_resized(train.data, size),
+        train_labels=np.asarray(train.targets, np.int64),
+        test_images=_resized(test.data, size),
+        test_labels=np.asarray(test.targets, np.int64),
+        resize="none" if size == 32 else RESIZE_RULE.format(size=size),
+        licence="no formal licence (Krizhevsky 2009)",
+        origin="CIFAR-10",
+    )
+
+
+def _has_batches(path: Path) -> bool:
+    return (path / "cifar-10-batches-py").is_dir()
