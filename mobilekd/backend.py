@@ -134,5 +134,12 @@ class Backend(Protocol):
             StageError: The converter refused or crashed; the message names the log.
         """
 
+    def describe(self, model: Path) -> DeployedFacts:
+        """Return what can be read from a model file that comes without a bundle.
+
+        Raises:
+            StageError: The file is no model of this runtime, or its format does not say enough to feed it.
+        """
+
     def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> Session:
         """Load a model on this host."""

@@ -67,6 +67,13 @@ class Mnn:
             note=_note(request, classes=logits.shape[-1], unread=found.unread),
         )
 
+    def describe(self, model: Path) -> DeployedFacts:
+        """Refuse: the file alone does not say enough to feed it."""
+        raise StageError(
+            f"{model}: a lone MNN file does not say how its input is laid out",
+            hint="measure it in its bundle: mobilekd bench BUNDLE",
+        )
+
     def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> "MnnSession":
         """Load a model on the CPU, precision "high": sums in fp32 where the model is float."""
         del kernels

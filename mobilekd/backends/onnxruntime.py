@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mobilekd.backend import Conversion, DeployedFacts, Float32, TensorFacts
 from mobilekd.errors import StageError
+from mobilekd.profile import Deployment
 from mobilekd.quant_table import load_table
 
 if TYPE_CHECKING:
@@ -65,6 +66,30 @@ class Onnxruntime:
             int8_tensors=graph.int8_initializers(model),
             tools={name: metadata.version(name) for name in self.tools},
             note=_note(request),
+        )
+
+    def describe(self, model: Path) -> DeployedFacts:
+        """Return what an .onnx file says of itself; int8 when it stores int8 or uint8 weights."""
+        from google.protobuf.message import DecodeError
+
+        from mobilekd import graph
+        from mobilekd.backends import _onnx_facts
+
+        try:
+            proto = graph.load(model)
+        except DecodeError as cause:
+            raise StageError(f"{model} is no ONNX model: {cause}") from cause
+        int8 = graph.int8_initializers(proto)
+        return DeployedFacts(
+            deployment=Deployment(backend="onnxruntime", precision="int8" if int8 else "fp32").model_dump(mode="json"),
+            file=model.name,
+            runnable=True,
+            input=_onnx_facts.tensor_facts(proto, "input"),
+            output=_onnx_facts.tensor_facts(proto, "output"),
+            float_ops=(),
+            other_float_ops=(),
+            int8_tensors=int8,
+            tools={},
         )
 
     def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> "OrtSession":

@@ -90,6 +90,13 @@ class Tensorrt:
             build_command=_board_command(file) if file.suffix == ".onnx" else "",
         )
 
+    def describe(self, model: Path) -> DeployedFacts:
+        """Refuse: the file alone does not say enough to feed it."""
+        raise StageError(
+            f"{model}: a lone TensorRT file does not say how its input is laid out",
+            hint="measure it in its bundle: mobilekd bench BUNDLE",
+        )
+
     def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> Session:
         """Refuse: an engine runs on the GPU that it was built for.
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import shutil
+import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from mobilekd.backends._tflite_onnx import prepare
 from mobilekd.backends._tflite_quantize import write_order
 from mobilekd.errors import MissingToolError, StageError
 from mobilekd.process import run_logged
+from mobilekd.profile import Deployment
 from mobilekd.quant_table import TensorQuant, load_table
 
 _FILE = "model.tflite"
@@ -88,6 +90,14 @@ class Tflite:
         else:
             shutil.copyfile(source, result)
         return _facts(request, result, notes)
+
+    def describe(self, model: Path) -> DeployedFacts:
+        """Return what a .tflite file says of itself; int8 when any of its tensors is."""
+        try:
+            has_int8 = any(tensor.dtype == "int8" for tensor in tfl.view(tfl.read_model(model)).tensors)
+        except (struct.error, ValueError, IndexError, TypeError) as cause:
+            raise StageError(f"{model} is no TFLite model: {cause}") from cause
+        return _described(model, Deployment(backend="tflite", precision="int8" if has_int8 else "fp32"), {}, ())
 
     def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> "TfliteSession":
         """Load a model on this host."""
@@ -199,18 +209,23 @@ def _halve(request: Conversion, source: Path, result: Path) -> None:
 
 
 def _facts(request: Conversion, result: Path, notes: tuple[str, ...]) -> DeployedFacts:
-    graph = tfl.view(tfl.read_model(result))
     versions = {name: importlib.metadata.version(name) for name in Tflite.tools}
+    versions["onnx2tf"] = toolchain.pins("onnx2tf")["onnx2tf"]
+    return _described(result, request.deployment, versions, notes)
+
+
+def _described(model: Path, deployment: Deployment, tools: dict[str, str], notes: tuple[str, ...]) -> DeployedFacts:
+    graph = tfl.view(tfl.read_model(model))
     return DeployedFacts(
-        deployment=request.deployment.model_dump(mode="json"),
-        file=_FILE,
+        deployment=deployment.model_dump(mode="json"),
+        file=model.name,
         runnable=True,
         input=_edge(graph.tensors[graph.inputs[0]]),
         output=_edge(graph.tensors[graph.outputs[0]]),
         float_ops=tfl.float_matrix_ops(graph),
         other_float_ops=tfl.other_float_ops(graph),
         int8_tensors=sum(tensor.dtype == "int8" for tensor in graph.tensors),
-        tools=versions | {"onnx2tf": toolchain.pins("onnx2tf")["onnx2tf"]},
+        tools=tools,
         note="; ".join((f"{tfl.count_kind(graph, 'TRANSPOSE')} TRANSPOSE operators", *notes)),
     )
 

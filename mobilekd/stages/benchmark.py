@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mobilekd.artifacts import Dataset, DeployedModel, LatencyReport, write_json
-from mobilekd.errors import StageError
+from mobilekd.errors import MissingToolError, StageError
 from mobilekd.profile import BenchmarkSettings, Profile, Target
 from mobilekd.stage import Context, Inputs, Progress, Stage
 
@@ -56,7 +56,9 @@ class Benchmark(Stage):
 
 
 def measure_bundle(path: Path, profile: Profile, progress: Progress) -> list[dict[str, Any]]:
-    """Return one latency row for each model of a bundle that can run here, with its accuracy from the parity table.
+    """Return one latency row for each model that can run here.
+
+    A bundle's rows carry the accuracy of its parity table. A lone model file is fed noise and has no accuracy.
 
     Raises:
         ConfigError: Nothing is there.
@@ -70,6 +72,8 @@ def measure_bundle(path: Path, profile: Profile, progress: Progress) -> list[dic
     from mobilekd.measurement import measure
     from mobilekd.release.bundle import unpack_models
 
+    if path.suffix in _LONE_MODELS and path.is_file():
+        return _measure_lone(path, profile, progress)
     with tempfile.TemporaryDirectory(prefix="mobilekd-") as folder:
         models, image, accuracy = unpack_models(path, Path(folder))
         runnable = [model for model in models if model.facts.runnable]
@@ -85,3 +89,34 @@ def measure_bundle(path: Path, profile: Profile, progress: Progress) -> list[dic
             progress=progress,
         )
     return [{**row, "top1": accuracy.get(row["deployment"])} for row in report["rows"]]
+
+
+_LONE_MODELS = {".tflite": "tflite", ".onnx": "onnxruntime", ".mnn": "mnn", ".engine": "tensorrt"}
+
+
+def _measure_lone(path: Path, profile: Profile, progress: Progress) -> list[dict[str, Any]]:
+    import tempfile
+
+    import numpy as np
+
+    from mobilekd.backend import Backend
+    from mobilekd.measurement import Measured, measure
+    from mobilekd.plugins import BACKENDS
+
+    backend: Backend = BACKENDS.load(_LONE_MODELS[path.suffix])()
+    if lack := backend.missing():
+        raise MissingToolError(lack)
+    facts = backend.describe(path)
+    batch, *rest = facts.input.shape
+    height_first = rest if facts.input.layout == "NCHW" else [rest[-1], *rest[:-1]]
+    image = np.random.default_rng(0).normal(size=(batch, *height_first)).astype(np.float32)
+    with tempfile.TemporaryDirectory(prefix="mobilekd-") as folder:
+        report = measure(
+            [Measured(path.name, path, facts)],
+            image,
+            target=profile.target,
+            settings=profile.benchmark,
+            scratch=Path(folder),
+            progress=progress,
+        )
+    return [{**row, "top1": None} for row in report["rows"]]
