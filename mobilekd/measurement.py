@@ -107,7 +107,9 @@ def _with_speedup(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def is_target(target: Target) -> bool:
-    """Return whether this host is what the models are for."""
+    """Return whether this host is what the models are for: a target that names a chip is never taken for this host."""
+    if target.chip or target.compute_capability:
+        return False
     machine = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
     return target.os == platform.system().lower() and target.abi == machine.get(platform.machine())
 

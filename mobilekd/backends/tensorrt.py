@@ -70,7 +70,7 @@ class Tensorrt:
         model = graph.load(source)
         version = f"{provider} {trt.__version__}"
         if _must_pack(provider, request.target):
-            file, note = _pack(request, source), f"not built here: needs TensorRT on the board; parsed by {version}"
+            file, note = _pack(request, source), f"packed, not built: needs TensorRT on the board; parsed by {version}"
         else:
             file = _build(request, network, provider)
             reason = "this release runs no engines" if _has_gpu() else "no GPU here"

@@ -226,6 +226,6 @@ def _one_line(name: str) -> str:
 
 
 def _not_run(name: str, note: str) -> str:
-    if note.startswith(NOT_RUN):
+    if note.startswith((NOT_RUN, "packed, not built")):
         return f"{name}: {note}"
     return f"{name}: {NOT_RUN}" + (f": {note}" if note else "")

@@ -54,7 +54,7 @@ def test_jetson_gets_the_qdq_graph_and_the_command_that_builds_it(work):
     assert facts.build_command == (
         "trtexec --onnx=tensorrt-int8.onnx --stronglyTyped --saveEngine=tensorrt-int8.engine"
     )
-    assert facts.note.startswith("not built here: ")
+    assert facts.note.startswith("packed, not built: ")
     assert (work.request.out / facts.file).read_bytes() == work.request.qdq_onnx.read_bytes()
 
 
