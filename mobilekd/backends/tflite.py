@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilekd import toolchain
-from mobilekd.backend import Conversion, DeployedFacts, Float32, TensorFacts
+from mobilekd.backend import Conversion, DeployedFacts, TensorFacts
 from mobilekd.backends import _tflite_graph as tfl
 from mobilekd.backends._tflite_check import check_against_table
 from mobilekd.backends._tflite_match import (
@@ -28,6 +28,7 @@ from mobilekd.backends._tflite_match import (
 )
 from mobilekd.backends._tflite_onnx import prepare
 from mobilekd.backends._tflite_quantize import write_order
+from mobilekd.backends._tflite_session import TfliteSession
 from mobilekd.errors import MissingToolError, StageError
 from mobilekd.process import run_logged
 from mobilekd.profile import Deployment
@@ -35,7 +36,6 @@ from mobilekd.quant_table import TensorQuant, load_table
 
 _FILE = "model.tflite"
 _MODULES = ("ai_edge_litert", "ai_edge_quantizer", "onnx", "onnxruntime")
-_RESOLVERS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,35 +103,6 @@ class Tflite:
         """Load a model on this host."""
         del facts  # the file itself says its types and scales
         return TfliteSession(model, kernels, threads)
-
-
-class TfliteSession:
-    """One loaded TFLite model."""
-
-    def __init__(self, model: Path, kernels: str, threads: int) -> None:
-        self._interpreter = _interpreter(model, kernels, threads)
-        self._source = self._interpreter.get_input_details()[0]
-        self._result = self._interpreter.get_output_details()[0]
-
-    def load_input(self, image: Float32) -> None:
-        """Copy one image [1, channels, height, width] into the runtime, quantized when the model's input is int8."""
-        value: NDArray[Any] = np.ascontiguousarray(image.transpose(0, 2, 3, 1), np.float32)
-        if self._source["dtype"] == np.int8:
-            scale, zero_point = self._source["quantization"]
-            value = np.clip(np.rint(value / scale) + zero_point, -128, 127).astype(np.int8)
-        self._interpreter.set_tensor(self._source["index"], value)
-
-    def invoke(self) -> None:
-        """Run the model once on the loaded input."""
-        self._interpreter.invoke()
-
-    def read_output(self) -> Float32:
-        """Return the logits [classes] of the last run, dequantized when the model's output is int8."""
-        value = self._interpreter.get_tensor(self._result["index"])[0]
-        if self._result["dtype"] != np.int8:
-            return np.asarray(value, np.float32)
-        scale, zero_point = self._result["quantization"]
-        return np.asarray((value.astype(np.float32) - zero_point) * scale, np.float32)
 
 
 def _float_file(request: Conversion) -> Path:
@@ -234,21 +205,6 @@ def _edge(tensor: tfl.Tensor) -> TensorFacts:
     layout = "NHWC" if len(tensor.shape) == 4 else "NC"
     scale, zero_point = (tensor.scale[0], tensor.zero_point[0]) if tensor.dtype == "int8" else (None, None)
     return TensorFacts(tensor.name, tensor.shape, tensor.dtype, layout, scale, zero_point)
-
-
-def _interpreter(model: Path, kernels: str, threads: int) -> Any:
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    if kernels not in _RESOLVERS:
-        raise StageError(f"TFLite has no kernels {kernels!r}", hint=f"known: {', '.join(_RESOLVERS)}")
-    try:
-        interpreter = Interpreter(
-            str(model), num_threads=threads, experimental_op_resolver_type=OpResolverType[_RESOLVERS[kernels]]
-        )
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as cause:
-        raise StageError(f"{model} does not load in TFLite with {kernels} kernels: {cause}") from cause
-    return interpreter
 
 
 class _LogTeller:

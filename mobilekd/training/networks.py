@@ -162,6 +162,9 @@ def load_checkpoint(network: "nn.Module", path: Path) -> None:
     """
     found = {name.removeprefix("module."): value for name, value in read_state_dict(path).items()}
     wanted = network.state_dict()
+    # BatchNorm's counters came with torch 0.4.1 and decide nothing here; older checkpoints have none.
+    counters = {name: value for name, value in wanted.items() if name.endswith(".num_batches_tracked")}
+    found = {**counters, **found}
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     other = sorted(name for name in wanted.keys() & found.keys() if wanted[name].shape != found[name].shape)
     if missing or extra or other:

@@ -75,6 +75,14 @@ def test_a_safetensors_checkpoint_is_loaded(tmp_path) -> None:
     assert torch.equal(network.weight, linear().weight)
 
 
+def test_a_checkpoint_from_before_batch_counters_is_loaded(tmp_path) -> None:
+    norm = nn.Sequential(nn.BatchNorm2d(3))
+    state = {name: value + 1 for name, value in norm.state_dict().items() if "num_batches" not in name}
+    torch.save(state, tmp_path / "w.th")
+    networks.load_checkpoint(norm, tmp_path / "w.th")
+    assert torch.equal(norm[0].weight, torch.full((3,), 2.0))
+
+
 def test_a_checkpoint_below_state_dict_is_loaded(tmp_path) -> None:
     torch.save({"state_dict": linear().state_dict()}, tmp_path / "w.th")
     network = nn.Linear(3, 2)
