@@ -6,6 +6,7 @@ from onnx import numpy_helper
 
 from mobilekd import graph
 from mobilekd.errors import ConfigError, StageError
+from mobilekd.graph_pairs import merge_repeated_pairs
 from mobilekd.quant_table import QuantTable, load_table, save_table
 from tests.tiny import CONV_SCALES, GEMM_SCALES, IMAGE_SCALE, POOL_SCALE, tiny_qdq
 
@@ -115,3 +116,24 @@ def test_canonical_models_carry_no_source_lines() -> None:
     model.graph.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value="/home/me/net.py")
     model.graph.node[0].doc_string = "/home/me/net.py"
     assert b"/home/me" not in graph.canonicalize(model).SerializeToString()
+
+
+def test_a_pair_behind_a_pair_is_one_tensor(named) -> None:
+    doubled = onnx.ModelProto.FromString(named.SerializeToString())
+    nodes = list(doubled.graph.node)
+    reader = next(node for node in nodes if node.op_type == "ReduceMean")
+    pair = [
+        onnx.helper.make_node("QuantizeLinear", [reader.input[0], "r_scale", "zero"], ["again_q"], "again_q"),
+        onnx.helper.make_node("DequantizeLinear", ["again_q", "r_scale", "zero"], ["again"], "again"),
+    ]
+    reader.input[0] = "again"
+    at = nodes.index(reader)
+    del doubled.graph.node[:]
+    doubled.graph.node.extend([*nodes[:at], *pair, *nodes[at:]])
+    merged = merge_repeated_pairs(doubled)
+    assert merged.SerializeToString(deterministic=True) == named.SerializeToString(deterministic=True)
+
+
+def test_a_graph_without_repeated_pairs_stays_as_it_is(named) -> None:
+    before = named.SerializeToString(deterministic=True)
+    assert merge_repeated_pairs(named).SerializeToString(deterministic=True) == before

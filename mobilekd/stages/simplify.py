@@ -26,13 +26,15 @@ class Simplify(Stage):
     def run(self, inputs: Inputs, context: Context) -> None:
         """Write float.onnx, qdq.onnx, stripped.onnx and quant_table.json."""
         from mobilekd import graph
+        from mobilekd.graph_pairs import merge_repeated_pairs
         from mobilekd.quant_table import save_table
 
         exported = inputs.newest(OnnxModel).path
         with context.progress.bar("simplify: float and int8 graphs", 2) as bar:
             graph.save(_simplified(exported / "float.onnx"), context.out / "float.onnx")
             bar.advance(1)
-            qdq = graph.snap_biases(graph.name_weights(_simplified(exported / "qdq.onnx")))
+            merged = merge_repeated_pairs(_simplified(exported / "qdq.onnx"))
+            qdq = graph.snap_biases(graph.name_weights(merged))
             graph.save(qdq, context.out / "qdq.onnx")
             graph.save(graph.strip_qdq(qdq), context.out / "stripped.onnx")
             save_table(graph.read_table(qdq), context.out / "quant_table.json")
