@@ -39,7 +39,7 @@ class StageRecord:
     """What happened to one stage.
 
     Attributes:
-        name: Its label, as "convert[tflite-int8]".
+        name: Its label, as "convert:tflite-int8".
         why: Why it ran, or how it was reused.
         seconds: Wall time in this build.
     """

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from mobilekd.backend import Backend, DeployedFacts, Session, TensorFacts
+from mobilekd.backend import Backend, DeployedFacts, Session
 from mobilekd.errors import StageError
 from mobilekd.plugins import BACKENDS
 from mobilekd.process import run_logged
 
 Float32 = NDArray[np.float32]
+_FACTS = TypeAdapter(DeployedFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +41,7 @@ class Timing:
 
 def read_facts(path: Path) -> DeployedFacts:
     """Read deployment.json of a DeployedModel."""
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return facts_from_json(document)
-
-
-def facts_from_json(document: Mapping[str, Any]) -> DeployedFacts:
-    """Return the record that `DeployedFacts.to_json` wrote."""
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
-    }
-    for side in ("input", "output"):
-        tensor = dict(values[side])
-        values[side] = TensorFacts(**{**tensor, "shape": tuple(tensor["shape"])})
-    return DeployedFacts(**values)
+    return _FACTS.validate_json(path.read_bytes())
 
 
 def run_model(
@@ -119,7 +109,7 @@ def _call(backend: str, model: Path, facts: DeployedFacts, request: Mapping[str,
 def _serve(request: Mapping[str, Any]) -> None:
     scratch = Path(request["scratch"])
     backend: Backend = BACKENDS.load(request["backend"])()
-    facts = facts_from_json(request["facts"])
+    facts = _FACTS.validate_python(request["facts"])
     images: Float32 = np.load(scratch / "images.npy", mmap_mode="r")
     kernels = request.get("kernels", backend.kernels[0])
     if request["verb"] == "infer":

@@ -1,5 +1,6 @@
 """A place to work for every test, and the toy pipeline's."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,13 @@ def profile() -> Profile:
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MOBILEKD_CACHE", str(tmp_path / "default-cache"))
     monkeypatch.delenv("MOBILEKD_DEBUG", raising=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Make a skipped test a failure where everything is meant to be there: MOBILEKD_CI is set by .ci/run."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("MOBILEKD_CI"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and MOBILEKD_CI is set: {report.longrepr}"
+    return report

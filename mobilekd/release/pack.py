@@ -11,6 +11,7 @@ import mobilekd
 from mobilekd.artifacts import files_below
 from mobilekd.backend import Float32
 from mobilekd.errors import StageError
+from mobilekd.preprocessing import normalize
 from mobilekd.release.archive import write_archive
 from mobilekd.release.budgets import over_budget
 from mobilekd.release.cards import accuracy, dataset_entry, preprocessing, profile_card
@@ -34,7 +35,7 @@ from mobilekd.release.manifest import (
     manifest_text,
     sealed,
 )
-from mobilekd.release.reference import Runtime, logit_step, normalise
+from mobilekd.release.reference import Runtime, logit_step
 from mobilekd.release.report import measured_report, release_report
 
 IMAGE, INPUT = "reference/image.npy", "reference/input.npy"
@@ -180,7 +181,7 @@ def _write_reference_input(evidence: Evidence, options: PackOptions, folder: Pat
             hint=f"give 0 to {len(images) - 1}",
         )
     pixels = np.array(images[index])
-    image = normalise(pixels, evidence.dataset.mean, evidence.dataset.std)
+    image = normalize(pixels[None], evidence.dataset.mean, evidence.dataset.std)
     np.save(folder / IMAGE, pixels)
     np.save(folder / INPUT, image)
     label = evidence.dataset.classes[int(labels[index])]

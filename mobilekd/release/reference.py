@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mobilekd.backend import Backend, DeployedFacts, Float32
 from mobilekd.plugins import BACKENDS
@@ -47,18 +46,6 @@ class HostRuntime:
 
 
 HOST: Runtime = HostRuntime()
-
-
-def normalise(image: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> Float32:
-    """Return (image / 255 - mean) / std as [1, channels, height, width], from [height, width, channels].
-
-    Example:
-        >>> normalise(np.array([[[255, 0]]], dtype=np.uint8), (0.5, 0.5), (0.5, 0.25)).tolist()
-        [[[[1.0]], [[-2.0]]]]
-    """
-    scaled = image.astype(np.float32) / np.float32(255)
-    centred = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-    return np.ascontiguousarray(centred.transpose(2, 0, 1)[None])
 
 
 def logit_step(table: QuantTable, facts: DeployedFacts, logits: Float32) -> float:

@@ -14,8 +14,6 @@ from mobilekd.stages._packages import missing_packages
 from mobilekd.training.networks import check_name, source_files
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from mobilekd.training.data import Images
@@ -91,27 +89,24 @@ class NetworkStage(TrainingStage):
 
 
 def write_result(
-    folder: Path,
-    *,
-    weights: "Mapping[str, Any]",
-    network: Mapping[str, object],
-    history: "History",
-    test_logits: "NDArray[np.float32]",
-    test: "Images",
-    parameters: int,
+    folder: Path, network: "nn.Module", *, facts: Mapping[str, object], history: "History", test: "Images"
 ) -> None:
     """Write what a training stage leaves: weights, network.json, history.json, metrics.json, test_logits.npy."""
     import numpy as np
     import safetensors.torch
 
-    from mobilekd.training.loop import top1
+    from mobilekd.training.loop import predict, top1
 
-    tensors = {name: value.detach().contiguous().clone() for name, value in weights.items()}
+    logits = predict(network, test)
+    tensors = {name: value.detach().contiguous().clone() for name, value in network.state_dict().items()}
     safetensors.torch.save_file(tensors, folder / "model.safetensors")
-    write_json(folder / "network.json", dict(network))
+    write_json(folder / "network.json", dict(facts))
     write_json(folder / "history.json", history)
-    np.save(folder / "test_logits.npy", test_logits)
-    metrics: dict[str, object] = {"parameters": parameters, "top1_test": top1(test_logits, test.labels)}
+    np.save(folder / "test_logits.npy", logits)
+    metrics: dict[str, object] = {
+        "parameters": sum(one.numel() for one in network.parameters()),
+        "top1_test": top1(logits, test.labels),
+    }
     if history:
         metrics["top1_validation"] = history[-1].get("top1")
     write_json(folder / "metrics.json", metrics)

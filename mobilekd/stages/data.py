@@ -110,7 +110,7 @@ class Data(Stage):
         found = sources.find_images(self._path())
         with context.progress.bar("data: reading images", len(found.train) + len(found.val)) as bar:
             source = sources.imagefolder(
-                self._path(), self.image_size, skip_bad_images=self.skip_bad_images, tick=lambda: bar.advance(1)
+                found, self.image_size, skip_bad_images=self.skip_bad_images, tick=lambda: bar.advance(1)
             )
         if source.bad_images:
             context.progress.say(f"data: skipped {len(source.bad_images)} unreadable image(s)")

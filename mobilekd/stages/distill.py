@@ -1,18 +1,11 @@
 """Train the student from the teacher's softened logits."""
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field, field_validator
 
 from mobilekd import artifacts
 from mobilekd.artifacts import Dataset, Teacher
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages._training import NetworkStage, distillation_loss, known_method, load_network, write_result
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from mobilekd.training.data import Images
 
 
 class Distill(NetworkStage):
@@ -39,7 +32,7 @@ class Distill(NetworkStage):
     def run(self, inputs: Inputs, context: Context) -> None:
         """Train; the teacher sees the very pixels that the student sees."""
         from mobilekd.training.data import open_split
-        from mobilekd.training.loop import Run, fit, predict
+        from mobilekd.training.loop import Run, fit
 
         folder = inputs.newest(Dataset).path
         train, validation, test = (open_split(folder, split) for split in ("train", "calibration", "test"))
@@ -50,17 +43,12 @@ class Distill(NetworkStage):
         history = fit(run, self.recipe())
         write_result(
             context.out,
-            weights=network.state_dict(),
-            network=self._facts(train),
+            network,
+            facts={
+                "network": self.network,
+                "classes": len(train.facts.classes),
+                "method": self.method,
+            },
             history=history,
-            test_logits=predict(network, test),
             test=test,
-            parameters=_parameters(network),
         )
-
-    def _facts(self, images: "Images") -> dict[str, object]:
-        return {"network": self.network, "classes": len(images.facts.classes), "method": self.method}
-
-
-def _parameters(network: "nn.Module") -> int:
-    return sum(one.numel() for one in network.parameters())

@@ -76,12 +76,10 @@ class Quantize(TrainingStage):
         qat.snap_biases(prepared)
         write_result(
             context.out,
-            weights=prepared.state_dict(),
-            network={**network_facts(inputs.newest(Student)), "method": self.method, "symmetry": self.symmetry},
+            prepared,
+            facts={**network_facts(inputs.newest(Student)), "method": self.method, "symmetry": self.symmetry},
             history=history,
-            test_logits=predict(prepared, test),
             test=test,
-            parameters=sum(one.numel() for one in prepared.parameters()),
         )
 
     def prepare(self, student: Student, train: "Images") -> "GraphModule":

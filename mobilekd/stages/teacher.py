@@ -27,7 +27,7 @@ class Teacher(NetworkStage):
         from torch.nn.functional import cross_entropy
 
         from mobilekd.training.data import open_split
-        from mobilekd.training.loop import Run, fit, predict
+        from mobilekd.training.loop import Run, fit
 
         if self.epochs == 0 and not (self.checkpoint or self.pretrained):
             raise ConfigError(
@@ -45,10 +45,8 @@ class Teacher(NetworkStage):
         history = fit(run, self.recipe())
         write_result(
             context.out,
-            weights=network.state_dict(),
-            network={"network": self.network, "classes": len(train.facts.classes)},
+            network,
+            facts={"network": self.network, "classes": len(train.facts.classes)},
             history=history,
-            test_logits=predict(network, test),
             test=test,
-            parameters=sum(one.numel() for one in network.parameters()),
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilekd.artifacts import write_json
+from mobilekd.preprocessing import normalize
 
 Split = Literal["train", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
@@ -68,19 +69,12 @@ class Images:
 
     def normalized(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         """Return some images as the network takes them: float32 [rows, channels, height, width]."""
-        return normalize(self.images[rows], self.facts)
+        return normalize(self.images[rows], self.facts.mean, self.facts.std)
 
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield all images in order, normalised, in batches."""
         for start in range(0, len(self), size):
             yield self.normalized(slice(start, start + size))
-
-
-def normalize(images: NDArray[np.uint8], facts: DatasetFacts) -> NDArray[np.float32]:
-    """Return uint8 [n, h, w, c] as float32 [n, c, h, w], normalised by the set's mean and deviation."""
-    mean, std = (np.asarray(value, np.float32) for value in (facts.mean, facts.std))
-    scaled = (images.astype(np.float32) / np.float32(255) - mean) / std
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
 def open_split(folder: Path, split: Split) -> Images:

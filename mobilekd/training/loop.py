@@ -1,5 +1,6 @@
 """The one training loop: every step depends on the seed and its number alone, so a resumed run equals a whole one."""
 
+import functools
 import math
 import os
 import pickle
@@ -142,6 +143,7 @@ def augment(images: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
     return moved.contiguous(memory_format=torch.channels_last)
 
 
+@functools.lru_cache(maxsize=1)  # every step of an epoch asks for it
 def epoch_order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return the order of the images in an epoch: a permutation that depends on seed and epoch alone."""
     return np.random.default_rng((seed, epoch)).permutation(images)

@@ -122,19 +122,18 @@ def _class_files(folder: Path, classes: Iterable[str]) -> tuple[tuple[Path, int]
     return tuple(found)
 
 
-def imagefolder(root: Path, size: int, *, skip_bad_images: bool, tick: Tick) -> Source:
+def imagefolder(found: ImageFolder, size: int, *, skip_bad_images: bool, tick: Tick) -> Source:
     """Read an image folder.
 
     Args:
-        root: Holds train/ and val/.
+        found: What `find_images` gave.
         size: Side of the square images, in pixels.
         skip_bad_images: Leave unreadable files out; else they are an error.
         tick: Called after each image.
 
     Raises:
-        ConfigError: See `find_images`; or images are unreadable, the first ones named.
+        ConfigError: Images are unreadable, the first ones named.
     """
-    found = find_images(root)
     bad: list[str] = []
     train, train_labels = _read_all(found.train, size, bad, tick)
     test, test_labels = _read_all(found.val, size, bad, tick)
@@ -146,7 +145,7 @@ def imagefolder(root: Path, size: int, *, skip_bad_images: bool, tick: Tick) -> 
         )
     for split, labels in (("train", train_labels), ("val", test_labels)):
         for label in set(range(len(found.classes))) - set(labels.tolist()):
-            raise ConfigError(f"class {found.classes[label]!r} has no readable image in {root / split}")
+            raise ConfigError(f"class {found.classes[label]!r} has no readable image in {found.root / split}")
     return Source(
         classes=found.classes,
         train_images=train,
@@ -156,7 +155,7 @@ def imagefolder(root: Path, size: int, *, skip_bad_images: bool, tick: Tick) -> 
         resize=RESIZE_RULE.format(size=size),
         licence="unknown: set data.licence",
         origin="the user's image folder",
-        bad_images=tuple(Path(one).relative_to(root).as_posix() for one in bad),
+        bad_images=tuple(Path(one).relative_to(found.root).as_posix() for one in bad),
     )
 
 

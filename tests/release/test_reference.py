@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from mobilekd.backend import DeployedFacts, TensorFacts
+from mobilekd.preprocessing import normalize
 from mobilekd.quant_table import QuantTable, TensorQuant
-from mobilekd.release.reference import HOST, error_steps, logit_step, normalise
+from mobilekd.release.reference import HOST, error_steps, logit_step
 
 LOGITS = np.array([-1.0, 4.1], np.float32)
 
@@ -48,7 +49,7 @@ def test_error_counts_steps_of_the_worst_logit():
 
 def test_a_constant_image_at_the_mean_is_zero():
     image = np.full((2, 2, 1), 51, np.uint8)
-    assert normalise(image, (0.2,), (0.5,)) == pytest.approx(np.zeros((1, 1, 2, 2)), abs=1e-6)
+    assert normalize(image[None], (0.2,), (0.5,)) == pytest.approx(np.zeros((1, 1, 2, 2)), abs=1e-6)
 
 
 def test_an_unknown_backend_is_missing_and_not_an_error():

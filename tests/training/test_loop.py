@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mobilekd.errors import StageError
+from mobilekd.preprocessing import normalize
 from mobilekd.training import loop
 from mobilekd.training.augmentation import random_flip, random_shift
-from mobilekd.training.data import DatasetFacts, Images, normalize
+from mobilekd.training.data import DatasetFacts, Images
 from mobilekd.training.loop import Recipe, Run, epoch_order, fit, lr_factor, top1
 
 FACTS = DatasetFacts("toy", ("a", "b"), (8, 8), (0.5,) * 3, (0.25,) * 3, "none", {}, "", "")
@@ -132,7 +133,7 @@ def test_flip_mirrors_left_to_right() -> None:
 
 def test_normalize_of_a_hand_worked_pixel() -> None:
     pixel = np.array([[[[255, 0, 51]]]], np.uint8)
-    assert normalize(pixel, FACTS).reshape(-1).tolist() == pytest.approx([2.0, -2.0, -1.2])
+    assert normalize(pixel, FACTS.mean, FACTS.std).reshape(-1).tolist() == pytest.approx([2.0, -2.0, -1.2])
 
 
 def test_top1_counts_the_largest_logit() -> None:

@@ -3,10 +3,13 @@ import sys
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import nn
 
 from mobilekd.errors import ConfigError
+from mobilekd.stages.distill import Distill
+from mobilekd.stages.teacher import Teacher
 from mobilekd.training import networks
 
 
@@ -121,3 +124,9 @@ def test_a_cut_off_checkpoint_is_refused(tmp_path, name: str) -> None:
 def test_a_missing_checkpoint_is_told(tmp_path) -> None:
     with pytest.raises(ConfigError, match="is not a file"):
         networks.load_checkpoint(nn.Linear(3, 2), tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("stage", [Teacher, Distill])
+def test_an_unknown_network_is_refused_when_the_options_are_read(stage) -> None:
+    with pytest.raises(ValidationError, match="timm has no network 'mobilenet9'"):
+        stage(network="timm:mobilenet9")
