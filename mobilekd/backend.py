@@ -1,5 +1,6 @@
 """The contract of a backend: one runtime family, how to convert for it and how to run it on the host."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -143,3 +144,20 @@ class Backend(Protocol):
 
     def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> Session:
         """Load a model on this host."""
+
+    def trace(
+        self, model: Path, facts: DeployedFacts, image: Float32, names: Sequence[str], *, kernels: str
+    ) -> Mapping[str, Float32]:
+        """Return what flows through the named tensors of a deployed model for one image.
+
+        Args:
+            model: A file that `convert` wrote.
+            facts: What its conversion left.
+            image: [1, channels, height, width], normalised.
+            names: Tensors of stripped.onnx, in graph order.
+            kernels: One of `kernels`.
+
+        Returns:
+            Real values, dequantized where the file has integers, in the shape and layout that stripped.onnx gives the
+            tensor. Tensors that the file does not have (fused away, folded) are left out.
+        """

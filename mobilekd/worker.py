@@ -6,7 +6,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,24 @@ def time_model(
     return Timing(tuple(answer["samples_ms"]), answer["load_ms"], answer["peak_memory_bytes"])
 
 
+def trace_model(
+    backend: str,
+    model: Path,
+    facts: DeployedFacts,
+    image: Float32,
+    names: Sequence[str],
+    *,
+    kernels: str,
+    scratch: Path,
+) -> dict[str, Float32]:
+    """Return the values of named tensors for one image, from a process of its own; see `Backend.trace`."""
+    np.save(scratch / "images.npy", image)
+    _call(backend, model, facts, {"verb": "trace", "kernels": kernels, "names": list(names)}, scratch)
+    found = json.loads((scratch / "traced.json").read_text(encoding="utf-8"))
+    with np.load(scratch / "traced.npz") as arrays:
+        return {name: arrays[f"t{index}"] for index, name in enumerate(found)}
+
+
 def _call(backend: str, model: Path, facts: DeployedFacts, request: Mapping[str, object], scratch: Path) -> None:
     if not facts.runnable:
         raise StageError(f"{model.name} can't run here: {facts.note}")
@@ -115,6 +133,12 @@ def _serve(request: Mapping[str, Any]) -> None:
     if request["verb"] == "infer":
         session = backend.open(Path(request["model"]), facts, kernels=kernels, threads=request["threads"])
         np.save(scratch / "logits.npy", _infer(session, images))
+        return
+    if request["verb"] == "trace":
+        names = request["names"]
+        traced = backend.trace(Path(request["model"]), facts, np.ascontiguousarray(images[:1]), names, kernels=kernels)
+        (scratch / "traced.json").write_text(json.dumps(list(traced)), encoding="utf-8")
+        np.savez(scratch / "traced.npz", **{f"t{index}": value for index, value in enumerate(traced.values())})
         return
     # The first model of a process pays for loading the runtime itself; load it once before anything is measured.
     backend.open(Path(request["model"]), facts, kernels=kernels, threads=request["threads"])
