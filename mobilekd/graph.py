@@ -97,25 +97,6 @@ def _is_spatial_mean(node: NodeProto, constants: Mapping[str, NDArray[np.generic
     return axes in ([2, 3], [-2, -1])
 
 
-def name_weights(model: ModelProto) -> ModelProto:
-    """Return the QDQ model with weights named for their layer: "features.0.weight", "features.0.bias"."""
-    index = index_qdq(model)
-    renamed: dict[str, str] = {}
-    for node in model.graph.node:
-        if node.op_type not in WEIGHTED_OPS or node.input[1] not in index.weights:
-            continue
-        bias = node.input[2] if len(node.input) > 2 else ""
-        layer = bias.removesuffix("_bias").removesuffix(".weight").removesuffix(".bias") or node.name
-        renamed[index.weights[node.input[1]].input[0]] = f"{layer}.weight"
-        if bias:
-            renamed[bias] = f"{layer}.bias"
-    for one in model.graph.initializer:
-        one.name = renamed.get(one.name, one.name)
-    for node in model.graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-    return model
-
-
 def snap_biases(model: ModelProto) -> ModelProto:
     """Return the QDQ model with every bias moved to the integer grid of its accumulator.
 
