@@ -16,8 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilekd.errors import StageError
-
 Float32 = NDArray[np.float32]
 
 DEFAULT_BOUND_STEPS = 2.0
@@ -75,7 +73,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What flows through one tensor, [images, ...] each, and its step.
+    """What flows through one tensor, of one shape [images, ...] each, and its step.
 
     Attributes:
         reference: In the trained network.
@@ -93,21 +91,12 @@ class Values:
 def measure_drift(name: str, operator: str, values: Values) -> TensorDrift:
     """Return how far a tensor has drifted. A value that is no finite number counts as 255 steps off.
 
-    Raises:
-        StageError: The deployed model's tensor has another shape.
-
     Example:
         >>> trained = np.array([[1.0, 2.0]], np.float32)
         >>> found = measure_drift("added", "Add", Values(trained, trained + np.float32(0.5), trained + 1, step=0.5))
         >>> found.max_error_steps, found.own_max_error_steps
         (2.0, 1.0)
     """
-    if values.deployed.shape != values.reference.shape:
-        raise StageError(
-            f"tensor {name!r} has shape {list(values.deployed.shape[1:])} in the deployed model, "
-            f"{list(values.reference.shape[1:])} in the trained network",
-            hint="a fault of the backend's trace, or a layer that was converted to another shape",
-        )
     error = _steps(values.deployed, values.reference, values.step)
     own = _steps(values.deployed, values.own_reference, values.step)
     return TensorDrift(

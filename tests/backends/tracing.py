@@ -1,4 +1,4 @@
-"""What flows through an .onnx file that the ONNX Runtime backend wrote, read by ONNX Runtime with its optimizations on."""
+"""What flows through an .onnx file of the ONNX Runtime backend, read with that runtime's optimizations on."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -11,7 +11,8 @@ from mobilekd.artifacts import files_below
 from mobilekd.backend import DeployedFacts, Float32
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release.archive import write_archive
-from mobilekd.release.bundle import inspect, recorded_parity, unpack_models, verify
+from mobilekd.release.bundle import inspect, unpack_models, verify
+from mobilekd.release.recorded import recorded_parity
 
 from .workshop import MODELS, MatrixRuntime, Workshop
 
