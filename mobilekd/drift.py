@@ -131,11 +131,12 @@ def told(tensor: TensorDrift) -> str:
 
     Example:
         >>> told(TensorDrift("added", "Add", 9.0, 1.25, 7.0, 0.5, 0.4, 0.98))
-        "'added' (Add): adds 7 steps at most, 0.5 on average; 9 steps off the trained network"
+        "'added' (Add): own error max 7, mean 0.5; error max 9, mean 1.25 (steps)"
     """
     return (
-        f"{tensor.name!r} ({tensor.operator}): adds {tensor.own_max_error_steps:.3g} steps at most, "
-        f"{tensor.own_mean_error_steps:.3g} on average; {tensor.max_error_steps:.3g} steps off the trained network"
+        f"{tensor.name!r} ({tensor.operator}): "
+        f"own error max {tensor.own_max_error_steps:.3g}, mean {tensor.own_mean_error_steps:.3g}; "
+        f"error max {tensor.max_error_steps:.3g}, mean {tensor.mean_error_steps:.3g} (steps)"
     )
 
 

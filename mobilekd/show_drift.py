@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mobilekd.release.recorded import DriftRecord
 
 _AROUND = 3
-_HEADS = ("", "tensor", "operator", "adds max", "mean", "error max", "mean", "off by > 0.5", "cosine")
+_HEADS = ("", "tensor", "operator", "own max", "own mean", "error max", "error mean", "off > 0.5", "cosine")
 
 
 def show_drift(record: "DriftRecord", bound: float | None, *, as_json: bool) -> None:
@@ -21,7 +21,9 @@ def show_drift(record: "DriftRecord", bound: float | None, *, as_json: bool) -> 
     if as_json:
         print_json(_document(record, bound_steps))
         return
-    print(f"bound: {_bound_told(bound_steps)}; {record.images} images\n")
+    print(
+        f"bound: own error of {bound_steps:g} steps, {MEAN_PART * bound_steps:g} on average; {record.images} images\n"
+    )
     for walk in record.walks:
         _show_walk(walk, bound_steps)
     for name in record.not_walked:
@@ -49,7 +51,7 @@ def _show_walk(walk: Walk, bound_steps: float) -> None:
     first = first_drift(walk.tensors, bound_steps)
     if first is None:
         print(f"{_name(walk)}: no tensor passes the bound; {compared}")
-        print(f"  most: {told(worst_tensor(walk.tensors))}\n")
+        print(f"  largest: {told(worst_tensor(walk.tensors))}\n")
         return
     print(f"{_name(walk)}: {first.name!r} ({first.operator}) is the first tensor past the bound; {compared}")
     place = walk.tensors.index(first)
@@ -93,10 +95,6 @@ def _walk_documents(record: "DriftRecord", bound_steps: float) -> Iterator[dict[
             "tensors": [asdict(one) for one in walk.tensors],
             "absent": list(walk.absent),
         }
-
-
-def _bound_told(bound_steps: float) -> str:
-    return f"an operator adds more than {bound_steps:g} steps at most or {MEAN_PART * bound_steps:g} on average"
 
 
 def _name(walk: Walk) -> str:

@@ -77,4 +77,4 @@ def walk_told(walk: Walk) -> str:
     """Return where a model drifts, for the message of a build that fails."""
     if first := first_drift(walk.tensors, DEFAULT_BOUND_STEPS):
         return f"first tensor that drifts: {told(first)}"
-    return f"no operator adds more than {DEFAULT_BOUND_STEPS:g} steps; most: {told(worst_tensor(walk.tensors))}"
+    return f"no tensor passes the bound of {DEFAULT_BOUND_STEPS:g} steps; largest: {told(worst_tensor(walk.tensors))}"
