@@ -20,9 +20,10 @@ Float32 = NDArray[np.float32]
 
 DEFAULT_BOUND_STEPS = 2.0
 """Largest own error that is rounding: one step for the operator's own rounding, one for a second rounding inside it."""
-MEAN_PART = 0.125
-"""The bound of the mean own error, as a part of the bound: a quarter of a step by default. Ties round few values
-another way; a wrong scale, bias or rounding rule moves most of them, if by less than a step."""
+MEAN_PART = 0.1
+"""The bound of the mean own error, as a part of the bound: a fifth of a step by default. Ties round few values another
+way; a wrong scale, bias or rounding rule moves most of them, if by less than a step. A tensor that a runtime does not
+round at all is a quarter of a step off on average."""
 OFF_STEPS = 0.5
 _FARTHEST_STEPS = 255.0
 
@@ -61,8 +62,8 @@ class Walk:
     Attributes:
         kernels: The kernel set that it ran with.
         tensors: In graph order.
-        absent: Tensors of the table that the file does not have: fused away or folded. The operators around them are
-            compared as one.
+        absent: Tensors of the table that the file does not have: fused away, folded, or an input that it takes in
+            float. The operators around them are compared as one.
     """
 
     deployment: str

@@ -77,7 +77,7 @@ def _cells(one: TensorDrift, mark: str) -> tuple[str, ...]:
 def _document(record: "DriftRecord", bound_steps: float) -> dict[str, object]:
     return {
         "bound_steps": bound_steps,
-        "bound_mean_steps": MEAN_PART * bound_steps,
+        "bound_mean_steps": round(MEAN_PART * bound_steps, 6),
         "images": record.images,
         "drift": list(_walk_documents(record, bound_steps)),
         "not_compared": list(record.not_walked),

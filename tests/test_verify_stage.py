@@ -12,7 +12,7 @@ from mobilekd import artifacts, graph
 from mobilekd.artifacts import write_json
 from mobilekd.backend import DeployedFacts, Float32
 from mobilekd.backends.onnxruntime import Onnxruntime
-from mobilekd.errors import VerificationError
+from mobilekd.errors import StageError, VerificationError
 from mobilekd.profile import Deployment, Tolerance
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages import _drift
@@ -152,6 +152,31 @@ def test_a_broken_tolerance_names_the_first_tensor_that_drifts(bench: Bench) -> 
         bench.verify(strict)
     kept = json.loads((bench.root / "scratch/parity.json").read_text())
     assert drifting(kept) == ["project", "logits"]
+
+
+def test_an_input_that_the_file_takes_in_float_is_absent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_image(*inputs: object, **options: object) -> dict[str, Float32]:
+        return {**trace(*inputs, **options), "image": inputs[3]}
+
+    monkeypatch.setattr(_drift, "trace_model", with_image)
+    (walk,) = bench.verify(Verify())["drift"]
+    assert (walk["absent"], walk["tensors"][0]["name"]) == (["image"], "stem_act")
+
+
+def test_a_traced_tensor_of_another_shape_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def transposed(*inputs: object, **options: object) -> dict[str, Float32]:
+        traced = trace(*inputs, **options)
+        return {**traced, "wide_act": traced["wide_act"].transpose(0, 2, 3, 1)}
+
+    monkeypatch.setattr(_drift, "trace_model", transposed)
+    with pytest.raises(StageError, match=r"'wide_act' has shape \[1, 8, 8, 16\], trained \[1, 16, 8, 8\]"):
+        bench.verify(Verify())
+
+
+def test_a_trace_without_a_tensor_of_the_table_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_drift, "trace_model", lambda *_, **__: {})
+    with pytest.raises(StageError, match="none of the 9 tensors"):
+        bench.verify(Verify())
 
 
 def test_no_images_no_walk(bench: Bench) -> None:

@@ -63,7 +63,7 @@ def _plot(walk: Walk, axis: Axis) -> Html:
 
 
 def _told(walk: Walk, first: TensorDrift | None) -> Html:
-    absent = f", {len(walk.absent)} fused away" if walk.absent else ""
+    absent = f", {len(walk.absent)} not in the file" if walk.absent else ""
     counted = f"{len(walk.tensors)} tensors, input to output{absent}"
     most = max(one.own_max_error_steps for one in walk.tensors)
     verdict = (

@@ -1,6 +1,9 @@
 """Walk deployed int8 models tensor by tensor beside the network that was trained."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from mobilekd.backend import DeployedFacts, Float32
 from mobilekd.drift import DEFAULT_BOUND_STEPS, Values, Walk, first_drift, measure_drift, stacked, told, worst_tensor
@@ -38,7 +41,8 @@ class Walker:
             trace_model(backend, model, facts, image, names, kernels=kernels, scratch=self._scratch)
             for image in self._images
         ]
-        shared = [name for name in names if all(name in one for one in traced)]
+        # A float input is rounded inside the runtime: what stands in the file's tensor is the image itself.
+        shared = [name for name in names if all(name in one for one in traced) and not self._is_image(name, traced)]
         if not shared:
             raise StageError(
                 f"{model.name} has none of the {len(names)} tensors of the quantization table",
@@ -61,6 +65,9 @@ class Walker:
             for name in shared
         )
         return Walk(facts.name, kernels, tuple(tensors), tuple(name for name in names if name not in shared))
+
+    def _is_image(self, name: str, traced: Sequence[Mapping[str, Float32]]) -> bool:
+        return all(np.array_equal(one[name], image) for one, image in zip(traced, self._images, strict=True))
 
     def _check_shapes(self, model: Path, traced: dict[str, Float32]) -> None:
         """Refuse another shape before the trained operators are fed with it."""
