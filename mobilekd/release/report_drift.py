@@ -87,17 +87,15 @@ def _skyline(tensors: Sequence[TensorDrift], axis: Axis) -> Html:
 
 
 def _stem(one: TensorDrift, axis: Axis, across: float) -> Html:
-    x, top = f"{across:.2f}%", _HEIGHT_PX * (1 - axis.place(one.own_max_error_steps) / 100)
-    kind = "own bad" if one.passes(DEFAULT_BOUND_STEPS) else "own"
+    """Return the own error of a tensor as a stem; none at all is an invisible one, to point at."""
+    shown = one.own_max_error_steps or one.max_error_steps
+    kind = "bad" if one.passes(DEFAULT_BOUND_STEPS) else "seen" if one.own_max_error_steps else "unseen"
+    x, top = f"{across:.2f}%", _HEIGHT_PX * (1 - axis.place(shown) / 100)
     told = (
         f"{one.name} ({one.operator}): own error {one.own_max_error_steps:.3g}, error {one.max_error_steps:.3g} steps"
     )
-    # A stem of no height would leave nothing to point at.
-    return tag(
-        "line",
-        {"class": kind, "x1": x, "x2": x, "y1": _HEIGHT_PX, "y2": min(top, _HEIGHT_PX - 2)},
-        tag("title", {}, told),
-    )
+    place: dict[str, str | float] = {"x1": x, "x2": x, "y1": _HEIGHT_PX, "y2": min(top, _HEIGHT_PX - 2)}
+    return tag("line", {"class": f"own {kind}", **place}, tag("title", {}, told))
 
 
 def _named(first: TensorDrift, axis: Axis, across: float) -> Html:

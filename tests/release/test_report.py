@@ -186,7 +186,7 @@ def drift_section(page: str) -> str:
 
 
 def test_both_pages_draw_every_tensor_of_every_walk(measured: str, released: str):
-    assert [drift_section(page).count('class="own"') for page in (measured, released)] == [5 * 37] * 2
+    assert [drift_section(page).count('class="own ') for page in (measured, released)] == [5 * 37] * 2
 
 
 def test_models_without_drift_are_told_so_with_what_is_added_most(measured: str):
