@@ -136,7 +136,7 @@ def bias_grid(node: NodeProto, index: QdqIndex) -> NDArray[np.float32] | None:
 def read_table(model: ModelProto) -> QuantTable:
     """Return the quantization table of a QDQ graph whose weights are named and whose biases are snapped."""
     index = index_qdq(model)
-    names = _public_names(model, index)
+    names = public_names(model, index)
     found: dict[str, TensorQuant] = {}
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
@@ -169,7 +169,7 @@ def _tensor_quant(name: str, role: str, node: NodeProto, index: QdqIndex) -> Ten
     )
 
 
-def _public_names(model: ModelProto, index: QdqIndex) -> dict[str, str]:
+def public_names(model: ModelProto, index: QdqIndex) -> dict[str, str]:
     """Map the tensor that is rounded into a graph output to that output's name."""
     return {index.rounded[one.name]: one.name for one in model.graph.output if one.name in index.rounded}
 
@@ -177,7 +177,7 @@ def _public_names(model: ModelProto, index: QdqIndex) -> dict[str, str]:
 def strip_qdq(model: ModelProto) -> ModelProto:
     """Return the float graph of a QDQ graph: no Q/DQ nodes, weights = int8 x scale, activations keep their names."""
     index = index_qdq(model)
-    public = _public_names(model, index)
+    public = public_names(model, index)
     stripped = ModelProto()
     stripped.CopyFrom(model)
     del stripped.graph.node[:]
