@@ -8,7 +8,7 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -79,20 +79,34 @@ class Mnn:
         del kernels
         return MnnSession(model, facts, threads=threads)
 
+    def trace(
+        self, model: Path, facts: DeployedFacts, image: Float32, names: Sequence[str], *, kernels: str
+    ) -> Mapping[str, Float32]:
+        """Return the named tensors of a file, as MNN holds them: those that it computes in float are not rounded."""
+        from mobilekd.backends._mnn_file import read_mnn
+
+        del kernels
+        known = set(read_mnn(model, frozenset()).tensors)
+        present = [name for name in names if name in known]
+        session = MnnSession(model, facts, threads=1, outputs=present)
+        session.load_input(image)
+        session.invoke()
+        return dict(zip(present, session.read_all(), strict=True))
+
 
 class MnnSession:
     """One loaded model."""
 
-    def __init__(self, model: Path, facts: DeployedFacts, *, threads: int) -> None:
+    def __init__(self, model: Path, facts: DeployedFacts, *, threads: int, outputs: Sequence[str] = ()) -> None:
         with _quiet_stdout():
             from MNN import expr, nn
 
             config = {"precision": "high", "backend": "CPU", "numThread": threads}
             self._runtime = nn.create_runtime_manager((config,))
-            names = [facts.input.name], [facts.output.name]
+            names = [facts.input.name], list(outputs) or [facts.output.name]
             self._net = nn.load_module_from_file(str(model), *names, runtime_manager=self._runtime)
             self._image: Any = expr.placeholder(list(facts.input.shape), expr.NCHW)
-        self._logits: Any = None
+        self._outputs: Any = None
 
     def load_input(self, image: Float32) -> None:
         """Copy one image into the runtime; a quantized model rounds it itself."""
@@ -100,12 +114,20 @@ class MnnSession:
 
     def invoke(self) -> None:
         """Run the model once."""
-        self._logits = self._net.forward([self._image])
+        self._outputs = self._net.forward([self._image])
+
+    def read_all(self) -> list[Float32]:
+        """Return every output of the last run; maps as [1, channels, height, width]."""
+        from MNN import expr
+
+        blocked = expr.NC4HW4
+        plain = [expr.convert(one, expr.NCHW) if one.data_format == blocked else one for one in self._outputs]
+        return [np.array(one.read(), np.float32) for one in plain]
 
     def read_output(self) -> Float32:
         """Return the logits [classes]."""
         # A copy, taken while the variable lives: `read` gives a view of memory that MNN uses again.
-        return np.array(self._logits[0].read(), np.float32).reshape(-1)
+        return np.array(self._outputs[0].read(), np.float32).reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
