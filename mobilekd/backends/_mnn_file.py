@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mobilekd.errors import StageError
 
-_NET_DESCRIBE, _NET_OPS, _NET_TENSORS = 1, 3, 7
+NET_DESCRIBE, _NET_OPS, _NET_TENSORS = 1, 3, 7
 _OP_INPUTS, _OP_MAIN, _OP_NAME, _OP_OUTPUTS, _OP_TYPE = 0, 2, 3, 4, 5
 _CONV_QUANT = 3
 _QUANT_BUFFER, _QUANT_ALPHA, _QUANT_TYPE = 0, 1, 2
@@ -72,6 +72,11 @@ def read_mnn(path: Path, convolutions: frozenset[int]) -> MnnFile:
         raise StageError(f"{path.name} can't be read back: {cause}", hint="is this MNN version supported?") from cause
 
 
+def field_position(data: bytes, field: int) -> int:
+    """Return where in a file the root's reference to a field lies; the field must be there."""
+    return _Table(data, struct.unpack_from("<I", data)[0]).position(field)
+
+
 def _op(op: "_Table", *, is_convolution: bool) -> MnnOp:
     main = op.table(_OP_MAIN) if is_convolution else None
     quant = main.table(_CONV_QUANT) if main and main.has(_CONV_QUANT) else None
@@ -97,7 +102,7 @@ def _dense(quant: "_Table") -> NDArray[np.int8] | None:
 
 
 def _described(net: "_Table") -> Iterator[tuple[int, tuple[float, int]]]:
-    for describe in net.tables(_NET_DESCRIBE):
+    for describe in net.tables(NET_DESCRIBE):
         if describe.has(_DESCRIBE_QUANT):
             info = describe.table(_DESCRIBE_QUANT)
             yield describe.integer(_DESCRIBE_INDEX), (info.real(_INFO_SCALE), int(info.real(_INFO_ZERO)))
@@ -114,6 +119,9 @@ class _Table:
 
     def has(self, field: int) -> bool:
         return bool(self._offset(field))
+
+    def position(self, field: int) -> int:
+        return self._at + self._offset(field)
 
     def integer(self, field: int) -> int:
         return int(self._scalar(field, "<i"))

@@ -12,6 +12,7 @@ from onnx import ModelProto, helper, numpy_helper
 
 from mobilekd import graph
 from mobilekd.backends._mnn_file import MnnFile, MnnOp, read_mnn
+from mobilekd.backends._mnn_layers import Layer
 from mobilekd.backends._readback import Integers, ReadBack
 from mobilekd.errors import StageError
 from mobilekd.quant_table import QuantTable, TensorQuant
@@ -30,56 +31,11 @@ _SHAPE_SOURCES = frozenset({"Const", "Shape", "Rank", "Size"})
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
-    """One convolution or linear layer: names in the table; `output` is behind a fused activation."""
-
-    node: str
-    input: str
-    weight: str
-    output: str
-
-
-@dataclass(frozen=True, slots=True)
 class Structure:
     """A converted file: its operators' types, in the order of `file.ops`."""
 
     types: tuple[str, ...]
     file: MnnFile
-
-
-def int8_layers(stripped: ModelProto, table: QuantTable) -> tuple[Layer, ...]:
-    """Return the layers whose input, weight and output are in the table."""
-    quants = table.by_name()
-    readers: dict[str, list[Any]] = {}
-    for node in stripped.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    layers = []
-    for node in stripped.graph.node:
-        output = node.output[0]
-        after = readers.get(output, [])
-        if output not in quants and len(after) == 1 and after[0].op_type in ("Relu", "Clip"):
-            output = after[0].output[0]
-        if node.op_type in graph.WEIGHTED_OPS and {node.input[0], node.input[1], output} <= quants.keys():
-            layers.append(Layer(node.name, node.input[0], node.input[1], output))
-    return tuple(layers)
-
-
-def mean_in_float(stripped: ModelProto) -> ModelProto:
-    """Return the graph with GlobalAveragePool as ReduceMean over height and width, which MNN computes in float.
-
-    MNN 3.6.1's int8 average pool cuts off the fraction, in steps of its input: 0.5 of a step too low on average, and
-    the largest error of a whole network. The float mean is rounded once, as it was in training.
-    """
-    axes = f"{stripped.graph.name}_spatial_axes"
-    for node in stripped.graph.node:
-        if node.op_type == "GlobalAveragePool":
-            node.op_type = "ReduceMean"
-            node.input.append(axes)
-            node.attribute.append(helper.make_attribute("keepdims", 1))
-    if any(axes in node.input for node in stripped.graph.node):
-        stripped.graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), axes))
-    return stripped
 
 
 def compression_params(layers: tuple[Layer, ...], table: QuantTable, digest: str) -> str:
@@ -115,6 +71,14 @@ def _activation(quant: TensorQuant) -> dict[str, object]:
 def _ranged(quant: TensorQuant) -> dict[str, object]:
     limits = {"clamp_min": quant.quant_min, "clamp_max": quant.quant_max}
     return {"name": quant.name, "bits": 8, "scales": list(quant.scale), **limits}
+
+
+def described(path: Path, table: QuantTable) -> dict[int, tuple[float, int]]:
+    """Return scale and zero point by tensor index: what the converter wrote, and all tensors of the table by name."""
+    file = read_mnn(path, frozenset())
+    quants = {one.name: (one.scale[0], one.zero_point[0]) for one in table.with_role("activation")}
+    names = (name.removesuffix(_MATMUL_SUFFIX) for name in file.tensors)
+    return file.quant | {index: quants[name] for index, name in enumerate(names) if name in quants}
 
 
 def read_structure(model: Path, dump: Path) -> Structure:

@@ -150,14 +150,15 @@ def _convert_float(request: Conversion, file: Path) -> _Found:
 
 def _convert_int8(request: Conversion, file: Path) -> _Found:
     from mobilekd import graph
-    from mobilekd.backends import _mnn_graph, _readback
+    from mobilekd.backends import _mnn_describe, _mnn_graph, _mnn_layers, _mnn_rewrite, _readback
 
     model, table = graph.load(request.stripped_onnx), load_table(request.quant_table)
-    layers = _mnn_graph.int8_layers(model, table)
+    layers = _mnn_layers.int8_layers(model, table)
     source = request.work / "source.onnx"
-    graph.save(_mnn_graph.mean_in_float(model), source)
+    graph.save(_mnn_rewrite.for_converter(model, table, layers), source)
     digest = digest_file(request.stripped_onnx) + digest_file(request.quant_table)
     _convert(request, source, _mnn_graph.compression_params(layers, table, digest), file)
+    _mnn_describe.describe(file, _mnn_graph.described(file, table))
     structure = _mnn_graph.read_structure(file, _dump(request, file))
     weights = _readback.trained_weights(request.qdq_onnx)
     unread = _mnn_graph.check_against_table(file, structure, layers, table, weights)

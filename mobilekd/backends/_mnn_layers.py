@@ -1,0 +1,44 @@
+"""Which layers of a trained graph MNN's converter can be told to store in int8."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnx import ModelProto, NodeProto
+
+from mobilekd import graph
+from mobilekd.quant_table import QuantTable
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One convolution or linear layer: names in the table; `output` is behind a fused activation."""
+
+    node: str
+    input: str
+    weight: str
+    output: str
+
+
+def int8_layers(stripped: ModelProto, table: QuantTable) -> tuple[Layer, ...]:
+    """Return the layers whose input, weight and output are in the table."""
+    quants = table.by_name()
+    readers: dict[str, list[NodeProto]] = {}
+    for node in stripped.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    layers = []
+    for node in stripped.graph.node:
+        if node.op_type not in graph.WEIGHTED_OPS:
+            continue
+        output = _rounded_output(node.output[0], readers, table)
+        if {node.input[0], node.input[1], output} <= quants.keys():
+            layers.append(Layer(node.name, node.input[0], node.input[1], output))
+    return tuple(layers)
+
+
+def _rounded_output(output: str, readers: dict[str, list[NodeProto]], table: QuantTable) -> str:
+    """Return the tensor behind what the converter fuses into a layer."""
+    after: Sequence[NodeProto] = readers.get(output, ())
+    if output not in table.by_name() and len(after) == 1 and after[0].op_type in ("Relu", "Clip"):
+        return after[0].output[0]
+    return output
