@@ -64,6 +64,11 @@ def _moves_data(op_type: str) -> bool:
     return op_type in _NO_ARITHMETIC or op_type.startswith("Reorder")
 
 
+def integer_kernels(optimized: ModelProto) -> Mapping[str, int]:
+    """Return how often each integer kernel runs, by its operator."""
+    return Counter(node.op_type for node in optimized.graph.node if node.op_type.startswith(("QLinear", "QGemm")))
+
+
 def op_counts(nodes: Iterable[NodeProto]) -> str:
     """Return "QLinearConv 46, Clip 30, ...", most frequent first."""
     counts = Counter(node.op_type for node in nodes)
