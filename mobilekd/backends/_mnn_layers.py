@@ -11,12 +11,17 @@ from mobilekd.quant_table import QuantTable
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One convolution or linear layer: names in the table; `output` is behind a fused activation."""
+    """One convolution or linear layer: names in the table; `output` is behind a fused activation, `bias` may be ""."""
 
     node: str
     input: str
     weight: str
     output: str
+    bias: str
+
+    def tensors(self) -> tuple[str, ...]:
+        """Return the names of all its tensors."""
+        return tuple(name for name in (self.input, self.weight, self.output, self.bias) if name)
 
 
 def int8_layers(stripped: ModelProto, table: QuantTable) -> tuple[Layer, ...]:
@@ -32,7 +37,8 @@ def int8_layers(stripped: ModelProto, table: QuantTable) -> tuple[Layer, ...]:
             continue
         output = _rounded_output(node.output[0], readers, table)
         if {node.input[0], node.input[1], output} <= quants.keys():
-            layers.append(Layer(node.name, node.input[0], node.input[1], output))
+            bias = node.input[2] if len(node.input) > 2 and node.input[2] in quants else ""
+            layers.append(Layer(node.name, node.input[0], node.input[1], output, bias))
     return tuple(layers)
 
 

@@ -120,20 +120,18 @@ def _unrounded(model: ModelProto, quants: Mapping[str, TensorQuant], layers: set
             readers.setdefault(name, []).append(node)
     makers = {name: node for node in model.graph.node for name in node.output}
     int8 = {id(node) for node in model.graph.node if node.name in layers or _is_int8_binary(node, quants, readers)}
+    moves = {id(node) for node in model.graph.node if node.op_type in _MOVES and _keeps_scale(node, quants)}
     rounded: set[str] = set()
     for node in model.graph.node:
         source = makers.get(node.input[0]) if node.op_type in ("Relu", "Clip") else None
         is_fused = source is not None and id(source) in int8 and node.input[0] not in quants
-        for name in node.output:
-            is_moved = node.op_type in _MOVES and _same_scale(node, name, quants) and rounded.issuperset(
-                one for one in node.input if one in quants
-            )
-            if id(node) in int8 or is_fused or is_moved:
-                rounded.add(name)
-    written = [*(one.name for one in model.graph.input), *makers]
+        is_moved = id(node) in moves and rounded.issuperset(name for name in node.input if name in quants)
+        if id(node) in int8 or is_fused or is_moved:
+            rounded.update(node.output)
     outputs = {one.name for one in model.graph.output}
-    for name in written:
-        is_read = name in outputs or any(id(node) not in int8 for node in readers.get(name, ()))
+    for name in (*(one.name for one in model.graph.input), *makers):
+        # What moves an unrounded tensor hands on the question to those that read the moved one.
+        is_read = name in outputs or any(id(node) not in int8 | moves for node in readers.get(name, ()))
         if name in quants and name not in rounded and is_read:
             yield name
 
@@ -149,9 +147,10 @@ def _is_int8_binary(
     return node.output[0] in quants or is_fused
 
 
-def _same_scale(node: NodeProto, output: str, quants: Mapping[str, TensorQuant]) -> bool:
-    moved = {quants[name].scale for name in node.input if name in quants}
-    return output in quants and moved == {quants[output].scale}
+def _keeps_scale(node: NodeProto, quants: Mapping[str, TensorQuant]) -> bool:
+    """Return True if all tensors that a node moves have one scale."""
+    moved = {quants[name].scale for name in (*node.input, *node.output) if name in quants}
+    return len(moved) == 1 and quants.keys() >= set(node.output)
 
 
 def _rounding(

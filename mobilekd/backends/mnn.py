@@ -64,7 +64,7 @@ class Mnn:
             other_float_ops=found.other_float_ops,
             int8_tensors=found.int8_tensors,
             tools={name: metadata.version(name) for name in self.tools},
-            note=_note(request, classes=logits.shape[-1], unread=found.unread),
+            note=_note(request, classes=logits.shape[-1]),
         )
 
     def describe(self, model: Path) -> DeployedFacts:
@@ -86,7 +86,7 @@ class Mnn:
         from mobilekd.backends._mnn_file import read_mnn
 
         del kernels
-        known = set(read_mnn(model, frozenset()).tensors)
+        known = set(read_mnn(model).tensors)
         present = [name for name in names if name in known]
         session = MnnSession(model, facts, threads=1, outputs=present)
         session.load_input(image)
@@ -132,12 +132,11 @@ class MnnSession:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What was read back from a file: see `DeployedFacts`; `unread` are weights that can't be compared."""
+    """What was read back from a file: see `DeployedFacts`."""
 
     float_ops: tuple[str, ...] = ()
     other_float_ops: tuple[str, ...] = ()
     int8_tensors: int = 0
-    unread: tuple[str, ...] = ()
 
 
 def _convert_float(request: Conversion, file: Path) -> _Found:
@@ -151,6 +150,7 @@ def _convert_float(request: Conversion, file: Path) -> _Found:
 def _convert_int8(request: Conversion, file: Path) -> _Found:
     from mobilekd import graph
     from mobilekd.backends import _mnn_describe, _mnn_graph, _mnn_layers, _mnn_rewrite, _readback
+    from mobilekd.backends._mnn_file import read_mnn
 
     model, table = graph.load(request.stripped_onnx), load_table(request.quant_table)
     layers = _mnn_layers.int8_layers(model, table)
@@ -158,11 +158,10 @@ def _convert_int8(request: Conversion, file: Path) -> _Found:
     graph.save(_mnn_rewrite.for_converter(model, table, layers), source)
     digest = digest_file(request.stripped_onnx) + digest_file(request.quant_table)
     _convert(request, source, _mnn_graph.compression_params(layers, table, digest), file)
-    _mnn_describe.describe(file, _mnn_graph.described(file, table))
-    structure = _mnn_graph.read_structure(file, _dump(request, file))
-    weights = _readback.trained_weights(request.qdq_onnx)
-    unread = _mnn_graph.check_against_table(file, structure, layers, table, weights)
-    return _Found(*_mnn_graph.float_ops(structure), _mnn_graph.int8_weights(structure), unread)
+    _mnn_describe.describe(file, _mnn_graph.described(read_mnn(file), table))
+    written = read_mnn(file)
+    _mnn_graph.check_against_table(file, written, layers, table, _readback.trained(request.qdq_onnx, table))
+    return _Found(*_mnn_graph.float_ops(written), _mnn_graph.int8_weights(written))
 
 
 def _convert(request: Conversion, source: Path, params: str, file: Path) -> None:
@@ -180,25 +179,16 @@ def _convert(request: Conversion, source: Path, params: str, file: Path) -> None
         )
 
 
-def _dump(request: Conversion, file: Path) -> Path:
-    dump = request.work / "dump.json"
-    _run(request, ["-f", "MNN", "--modelFile", str(file.resolve()), "--JsonFile", str(dump.resolve())])
-    return dump
-
-
 def _run(request: Conversion, arguments: Sequence[str]) -> None:
     argv = [sys.executable, "-m", _WORKER, str(request.work.resolve()), *arguments]
     run_logged(argv, request.log, timeout_s=_TIMEOUT_S)
 
 
-def _note(request: Conversion, *, classes: int, unread: Sequence[str]) -> str:
-    parts = []
-    if request.deployment.precision == "int8" and request.target.abi != "x86_64" and classes % _I8MM_COLUMNS:
-        wrong = classes % _I8MM_COLUMNS
-        parts.append(f"MNN 3.6.1 on CPUs with i8mm: the last {wrong} of {classes} logits can be wrong; check there")
-    if unread:
-        parts.append(f"weights in a compressed code, not read back: {', '.join(unread)}")
-    return "; ".join(parts)
+def _note(request: Conversion, *, classes: int) -> str:
+    wrong = classes % _I8MM_COLUMNS
+    if request.deployment.precision != "int8" or request.target.abi == "x86_64" or not wrong:
+        return ""
+    return f"MNN 3.6.1 on CPUs with i8mm: the last {wrong} of {classes} logits can be wrong; check there"
 
 
 @contextlib.contextmanager

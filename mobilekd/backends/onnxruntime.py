@@ -185,7 +185,7 @@ def _write(request: Conversion, file: Path) -> None:
     if request.deployment.io == "int8":
         model = _ort_graph.with_int8_io(model, table)
     graph.save(model, file)
-    _ort_check.check_against_table(file, table, _readback.trained_weights(request.qdq_onnx))
+    _ort_check.check_against_table(file, table, _readback.trained(request.qdq_onnx, table))
 
 
 def _note(request: Conversion) -> str:
