@@ -2,7 +2,10 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from mobilekd.backends._mnn_file import MnnFile, MnnOp
 from mobilekd.backends._mnn_layers import Layer
@@ -22,6 +25,8 @@ _MOVES = "Concat ConvertTensor Flatten Gather GatherV2 Identity Pack Padding Per
 _NO_ARITHMETIC = frozenset(
     {"Input", "Const", "Extra", "StridedSlice", "Tile", "Transpose", "Unpack", "Unsqueeze", *_MOVES.split()}
 )
+_UNARY = frozenset({"UnaryOp", "ReLU", "ReLU6"})
+_RESHAPES = frozenset({"ConvertTensor", "Reshape", "Squeeze", "Unsqueeze", "ExpandDims", "Flatten"})
 _SHAPE_SOURCES = frozenset({"Const", "Shape", "Rank", "Size"})
 
 
@@ -39,8 +44,8 @@ def compression_params(layers: tuple[Layer, ...], table: QuantTable, digest: str
             "op_name": layer.node,
             "method": "QAT",
             "input": [_activation(quants[layer.input])],
-            "weight": [_ranged(quants[layer.weight])],
-            "output": [_activation(quants[layer.output])],
+            "weight": [_weight(quants[layer.weight], layer.channels)],
+            "output": [_activation(quants[layer.output]) | {"name": layer.written}],
         }
         for layer in layers
     ]
@@ -55,6 +60,10 @@ def _activation(quant: TensorQuant) -> dict[str, object]:
     return {**_ranged(quant), "zero_point": quant.zero_point[0]}
 
 
+def _weight(quant: TensorQuant, channels: tuple[int, int] | None) -> dict[str, object]:
+    return {**_ranged(quant), "scales": list(quant.scale[slice(*channels)] if channels else quant.scale)}
+
+
 def _ranged(quant: TensorQuant) -> dict[str, object]:
     limits = {"clamp_min": quant.quant_min, "clamp_max": quant.quant_max}
     return {"name": quant.name, "bits": 8, "scales": list(quant.scale), **limits}
@@ -63,8 +72,26 @@ def _ranged(quant: TensorQuant) -> dict[str, object]:
 def described(file: MnnFile, table: QuantTable) -> dict[int, tuple[float, int]]:
     """Return scale and zero point by tensor index: what the converter wrote, and all tensors of the table by name."""
     quants = {one.name: (one.scale[0], one.zero_point[0]) for one in table.with_role("activation")}
-    names = (name.removesuffix(_MATMUL_SUFFIX) for name in file.tensors)
-    return file.quant | {index: quants[name] for index, name in enumerate(names) if name in quants}
+    named = tensors_by_name(file)
+    return file.quant | {index: quants[name] for name, index in named.items() if name in quants}
+
+
+def tensors_by_name(file: MnnFile) -> dict[str, int]:
+    """Return the tensors that hold what their name says, by name.
+
+    The converter moves an operator of one tensor in front of a reshape, and leaves the names where they were
+    (MoveUnaryOpBeforeReshape.cpp): of SiLU behind a reshape, the tensor with the reshape's name holds the SiLU.
+    """
+    unary = {op.name for op in file.ops if op.kind in _UNARY}
+    renamed = {
+        index
+        for op in file.ops
+        for index in op.outputs
+        if op.kind in _UNARY | _RESHAPES and file.tensors[index] != op.name and file.tensors[index] not in unary
+    }
+    named = ((name.removesuffix(_MATMUL_SUFFIX), index) for index, name in enumerate(file.tensors))
+    # A linear layer has two tensors of its name, before and behind a reshape: the last one has the graph's shape.
+    return {name: index for name, index in named if index not in renamed}
 
 
 def check_against_table(
@@ -76,22 +103,32 @@ def check_against_table(
         StageError: Names the first tensor that differs or is missing.
     """
     found = ReadBack(path, table, trained)
-    by_output = {layer.output: layer for layer in layers}
+    by_output = {layer.written: layer for layer in layers}
+    parts: dict[str, list[tuple[Layer, MnnOp]]] = {}  # by output: two layers may share a weight
     for op in file.ops:
         layer = by_output.get(file.tensors[op.outputs[0]].removesuffix(_MATMUL_SUFFIX)) if op.outputs else None
         if layer is None or op.weight_scales is None:
             continue
-        if op.weights is None:
-            raise StageError(f"{path.name}: {layer.weight!r} is stored in a code that can't be read back")
-        found.scales(layer.weight, op.weight_scales, {0})
-        found.weights(layer.weight, op.weights)
-        if layer.bias and op.bias is not None:
-            found.biases(layer.bias, op.bias)
+        parts.setdefault(layer.output, []).append((layer, op))
         for name, index in ((layer.input, op.inputs[0]), (layer.output, op.outputs[0])):
             if index in file.quant:
                 scale, zero_point = file.quant[index]
                 found.scales(name, [scale], {zero_point})
+    for pairs in parts.values():
+        _check_layer(path, sorted(pairs, key=lambda pair: pair[0].channels or ()), found)
     found.finish([name for layer in layers for name in layer.tensors()])
+
+
+def _check_layer(path: Path, parts: Sequence[tuple[Layer, MnnOp]], found: ReadBack) -> None:
+    """Compare weights and bias of one layer; its parts are in order of channels."""
+    layer, ops = parts[0][0], [op for _, op in parts]
+    weights = [op.weights for op in ops if op.weights is not None]
+    if len(weights) < len(ops):
+        raise StageError(f"{path.name}: {layer.weight!r} is stored in a code that can't be read back")
+    found.scales(layer.weight, np.concatenate([op.weight_scales for op in ops if op.weight_scales is not None]), {0})
+    found.weights(layer.weight, np.concatenate(weights))
+    if layer.bias:
+        found.biases(layer.bias, np.concatenate([op.bias for op in ops if op.bias is not None]))
 
 
 def float_ops(file: MnnFile) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,13 +11,22 @@ from mobilekd.quant_table import QuantTable
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One convolution or linear layer: names in the table; `output` is behind a fused activation, `bias` may be ""."""
+    """One convolution or linear layer, or the part of one that an operator in the file computes.
+
+    Attributes:
+        node: Name of the operator.
+        input, weight, output, bias: Names in the table; `output` is behind a fused activation, `bias` may be "".
+        written: The tensor that the operator writes: `output`, or a part of it.
+        channels: First and last (exclusive) output channel of a part; None for a whole layer.
+    """
 
     node: str
     input: str
     weight: str
     output: str
     bias: str
+    written: str
+    channels: tuple[int, int] | None = None
 
     def tensors(self) -> tuple[str, ...]:
         """Return the names of all its tensors."""
@@ -25,8 +34,9 @@ class Layer:
 
 
 def int8_layers(stripped: ModelProto, table: QuantTable) -> tuple[Layer, ...]:
-    """Return the layers whose input, weight and output are in the table."""
+    """Return the layers whose input, weight and output are in the table; a product of two activations is none."""
     quants = table.by_name()
+    weights = {one.name for one in table.with_role("weight")}
     readers: dict[str, list[NodeProto]] = {}
     for node in stripped.graph.node:
         for name in node.input:
@@ -36,9 +46,9 @@ def int8_layers(stripped: ModelProto, table: QuantTable) -> tuple[Layer, ...]:
         if node.op_type not in graph.WEIGHTED_OPS:
             continue
         output = _rounded_output(node.output[0], readers, table)
-        if {node.input[0], node.input[1], output} <= quants.keys():
+        if node.input[1] in weights and {node.input[0], output} <= quants.keys():
             bias = node.input[2] if len(node.input) > 2 and node.input[2] in quants else ""
-            layers.append(Layer(node.name, node.input[0], node.input[1], output, bias))
+            layers.append(Layer(node.name, node.input[0], node.input[1], output, bias, output))
     return tuple(layers)
 
 

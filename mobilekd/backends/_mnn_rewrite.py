@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from mobilekd.backends._mnn_groups import write_out_groups
 from mobilekd.backends._mnn_layers import Layer
 from mobilekd.quant_table import QuantTable, TensorQuant
 
@@ -35,8 +36,10 @@ _MOVES = frozenset(
 _UNROUNDED = "__unrounded"
 
 
-def for_converter(stripped: ModelProto, table: QuantTable, layers: Sequence[Layer]) -> ModelProto:
-    """Return a graph that MNN computes as the table says; names of the table stay.
+def for_converter(
+    stripped: ModelProto, table: QuantTable, layers: Sequence[Layer]
+) -> tuple[ModelProto, tuple[Layer, ...]]:
+    """Return a graph that MNN computes as the table says, and its layers; names of the table stay.
 
     Args:
         stripped: The trained graph without Q/DQ; it is changed.
@@ -44,7 +47,8 @@ def for_converter(stripped: ModelProto, table: QuantTable, layers: Sequence[Laye
         layers: What MNN runs in int8.
     """
     model = _round_between_floats(_mean_in_float(stripped), table, layers)
-    return _biases_that_may_be_cut_off(model, table)
+    model, written = write_out_groups(_biases_that_may_be_cut_off(model, table), layers)
+    return model, written
 
 
 def _mean_in_float(model: ModelProto) -> ModelProto:
@@ -71,17 +75,18 @@ def _biases_that_may_be_cut_off(model: ModelProto, table: QuantTable) -> ModelPr
     quotient of 41.999996 becomes 41. Every other reader rounds, and finds the trained integer too.
     """
     grids = {one.name: np.asarray(one.scale, np.float32) for one in table.with_role("bias")}
-    depthwise = {node.input[2] for node in model.graph.node if _is_depthwise(node) and len(node.input) > 2}
+    shapes = {one.name: tuple(one.dims) for one in model.graph.initializer}
+    depthwise = {
+        node.input[2]
+        for node in model.graph.node
+        if node.op_type == "Conv" and len(node.input) > 2 and shapes.get(node.input[1], (0, 0))[1] == 1
+    }
     for one in model.graph.initializer:
         if one.name in depthwise & grids.keys():
             steps = np.rint(numpy_helper.to_array(one).astype(np.float64) / grids[one.name])
             moved = ((steps + 0.25 * np.sign(steps)) * grids[one.name]).astype(np.float32)
             one.CopyFrom(numpy_helper.from_array(moved, one.name))
     return model
-
-
-def _is_depthwise(node: NodeProto) -> bool:
-    return node.op_type == "Conv" and any(one.name == "group" and one.i > 1 for one in node.attribute)
 
 
 def _round_between_floats(model: ModelProto, table: QuantTable, layers: Sequence[Layer]) -> ModelProto:

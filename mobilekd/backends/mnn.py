@@ -83,12 +83,14 @@ class Mnn:
         self, model: Path, facts: DeployedFacts, image: Float32, names: Sequence[str], *, kernels: str
     ) -> Mapping[str, Float32]:
         """Return the named tensors of a file, as MNN holds them: those that it computes in float are not rounded."""
+        from mobilekd.backends import _mnn_graph
         from mobilekd.backends._mnn_file import read_mnn
 
         del kernels
-        known = set(read_mnn(model).tensors)
+        file = read_mnn(model)
+        known = _mnn_graph.tensors_by_name(file)
         present = [name for name in names if name in known]
-        session = MnnSession(model, facts, threads=1, outputs=present)
+        session = MnnSession(model, facts, threads=1, outputs=[file.tensors[known[name]] for name in present])
         session.load_input(image)
         session.invoke()
         return dict(zip(present, session.read_all(), strict=True))
@@ -155,7 +157,8 @@ def _convert_int8(request: Conversion, file: Path) -> _Found:
     model, table = graph.load(request.stripped_onnx), load_table(request.quant_table)
     layers = _mnn_layers.int8_layers(model, table)
     source = request.work / "source.onnx"
-    graph.save(_mnn_rewrite.for_converter(model, table, layers), source)
+    rewritten, layers = _mnn_rewrite.for_converter(model, table, layers)
+    graph.save(rewritten, source)
     digest = digest_file(request.stripped_onnx) + digest_file(request.quant_table)
     _convert(request, source, _mnn_graph.compression_params(layers, table, digest), file)
     _mnn_describe.describe(file, _mnn_graph.described(read_mnn(file), table))
