@@ -25,8 +25,10 @@ _MOVES = "Concat ConvertTensor Flatten Gather GatherV2 Identity Pack Padding Per
 _NO_ARITHMETIC = frozenset(
     {"Input", "Const", "Extra", "StridedSlice", "Tile", "Transpose", "Unpack", "Unsqueeze", *_MOVES.split()}
 )
+_PRODUCTS = frozenset({"MatMul", "BatchMatMul"})
 _UNARY = frozenset({"UnaryOp", "ReLU", "ReLU6"})
 _RESHAPES = frozenset({"ConvertTensor", "Reshape", "Squeeze", "Unsqueeze", "ExpandDims", "Flatten"})
+_SMALLEST_DEPTHWISE_SCALE = 1e-6
 _SHAPE_SOURCES = frozenset({"Const", "Shape", "Rank", "Size"})
 
 
@@ -119,6 +121,31 @@ def check_against_table(
     found.finish([name for layer in layers for name in layer.tensors()])
 
 
+def check_small_scales(layers: Sequence[Layer], table: QuantTable, trained: Trained) -> None:
+    """Refuse a depthwise weight whose scale MNN would not use.
+
+    MNN 3.6.1 computes a depthwise channel of a scale below 1e-6 with 1e-6 (CPUConvolution.cpp,
+    updateInputOutputScale). In a channel that is all but dead that moves nothing.
+
+    Raises:
+        StageError: It can move an output by half a step or more.
+    """
+    quants = table.by_name()
+    for layer in layers:
+        weights = trained.weights[layer.weight]
+        if weights.ndim != 4 or weights.shape[1] != 1:
+            continue
+        excess = np.maximum(_SMALLEST_DEPTHWISE_SCALE - np.asarray(quants[layer.weight].scale), 0)
+        largest = np.abs(weights.astype(np.float64)).sum(axis=(1, 2, 3)) * 127 * quants[layer.input].scale[0]
+        steps = float((largest * excess).max() / quants[layer.output].scale[0])
+        if steps >= 0.5:
+            raise StageError(
+                f"{layer.weight!r}: MNN computes depthwise channels of a scale below 1e-6 with 1e-6, here up to"
+                f" {steps:.1f} steps off",
+                hint="deploy this network with another backend, or prune the channels whose weights are all but 0",
+            )
+
+
 def _check_layer(path: Path, parts: Sequence[tuple[Layer, MnnOp]], found: ReadBack) -> None:
     """Compare weights and bias of one layer; its parts are in order of channels."""
     layer, ops = parts[0][0], [op for _, op in parts]
@@ -134,16 +161,21 @@ def _check_layer(path: Path, parts: Sequence[tuple[Layer, MnnOp]], found: ReadBa
 def float_ops(file: MnnFile) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return names of layers that MNN runs in float, then "Type name" of every other operator that does.
 
+    A product of two activations (attention) has no weight and is no layer.
+
     MNN decides when it loads a file, by the scales of an operator's tensors (source/core/Pipeline.cpp, encode, and
     source/backend/cpu/CPUBackend.cpp, _supportQuant): this repeats its rules for 3.6.
     """
     shapes: set[int] = set()
+    # A constant with a scale of its own is an activation that the converter computed.
+    constants = {index for op in file.ops if op.kind == "Const" for index in op.outputs} - file.quant.keys()
     layers, others = [], []
     for op in file.ops:
         if op.kind in _SHAPE_SOURCES or (op.inputs and shapes.issuperset(op.inputs)):
             shapes.update(op.outputs)
         elif op.kind not in _NO_ARITHMETIC and not _is_int8(op, file):
-            if op.kind in _LAYERS:
+            is_product = op.kind in _PRODUCTS and constants.isdisjoint(op.inputs[:2])
+            if op.kind in _LAYERS and not is_product:
                 layers.append(op.name)
             else:
                 others.append(f"{op.kind} {op.name}")

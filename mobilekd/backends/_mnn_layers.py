@@ -34,7 +34,10 @@ class Layer:
 
 
 def int8_layers(stripped: ModelProto, table: QuantTable) -> tuple[Layer, ...]:
-    """Return the layers whose input, weight and output are in the table; a product of two activations is none."""
+    """Return the layers whose input, weight and output are in the table.
+
+    A product of two activations is none, and MNN has no int8 kernel for a transposed convolution.
+    """
     quants = table.by_name()
     weights = {one.name for one in table.with_role("weight")}
     readers: dict[str, list[NodeProto]] = {}
@@ -43,7 +46,7 @@ def int8_layers(stripped: ModelProto, table: QuantTable) -> tuple[Layer, ...]:
             readers.setdefault(name, []).append(node)
     layers = []
     for node in stripped.graph.node:
-        if node.op_type not in graph.WEIGHTED_OPS:
+        if node.op_type not in graph.WEIGHTED_OPS or node.op_type == "ConvTranspose":
             continue
         output = _rounded_output(node.output[0], readers, table)
         if node.input[1] in weights and {node.input[0], output} <= quants.keys():

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from mobilekd.backends._mnn_clamps import clamps_as_trained
 from mobilekd.backends._mnn_groups import write_out_groups
 from mobilekd.backends._mnn_layers import Layer
+from mobilekd.backends._mnn_pools import pools_in_float
 from mobilekd.quant_table import QuantTable, TensorQuant
 
 BINARY = frozenset({"Add", "Sub", "Mul"})
@@ -46,26 +48,9 @@ def for_converter(
         table: Scales.
         layers: What MNN runs in int8.
     """
-    model = _round_between_floats(_mean_in_float(stripped), table, layers)
-    model, written = write_out_groups(_biases_that_may_be_cut_off(model, table), layers)
-    return model, written
-
-
-def _mean_in_float(model: ModelProto) -> ModelProto:
-    """Return the graph with GlobalAveragePool as ReduceMean over height and width, which MNN computes in float.
-
-    MNN 3.6.1's int8 average pool cuts off the fraction, in steps of its input: 0.5 of a step too low on average, and
-    the largest error of a whole network. The float mean is rounded once, as it was in training.
-    """
-    axes = f"{model.graph.name}_spatial_axes"
-    for node in model.graph.node:
-        if node.op_type == "GlobalAveragePool":
-            node.op_type = "ReduceMean"
-            node.input.append(axes)
-            node.attribute.append(helper.make_attribute("keepdims", 1))
-    if any(axes in node.input for node in model.graph.node):
-        model.graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), axes))
-    return model
+    model, layers = clamps_as_trained(pools_in_float(stripped, table), table, layers)
+    model = _biases_that_may_be_cut_off(_round_between_floats(model, table, layers), table)
+    return write_out_groups(model, layers)
 
 
 def _biases_that_may_be_cut_off(model: ModelProto, table: QuantTable) -> ModelProto:

@@ -157,13 +157,15 @@ def _convert_int8(request: Conversion, file: Path) -> _Found:
     model, table = graph.load(request.stripped_onnx), load_table(request.quant_table)
     layers = _mnn_layers.int8_layers(model, table)
     source = request.work / "source.onnx"
+    trained = _readback.trained(request.qdq_onnx, table)
+    _mnn_graph.check_small_scales(layers, table, trained)
     rewritten, layers = _mnn_rewrite.for_converter(model, table, layers)
     graph.save(rewritten, source)
     digest = digest_file(request.stripped_onnx) + digest_file(request.quant_table)
     _convert(request, source, _mnn_graph.compression_params(layers, table, digest), file)
     _mnn_describe.describe(file, _mnn_graph.described(read_mnn(file), table))
     written = read_mnn(file)
-    _mnn_graph.check_against_table(file, written, layers, table, _readback.trained(request.qdq_onnx, table))
+    _mnn_graph.check_against_table(file, written, layers, table, trained)
     return _Found(*_mnn_graph.float_ops(written), _mnn_graph.int8_weights(written))
 
 
