@@ -1,6 +1,6 @@
 """Clamps in the form that MNN's converter treats as the table does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from mobilekd.backends._mnn_layers import Layer
 from mobilekd.quant_table import QuantTable, TensorQuant
 
 _RELU6 = (0.0, 6.0)
+_ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
 def clamps_as_trained(
@@ -21,8 +22,8 @@ def clamps_as_trained(
     - The converter fuses Relu and ReLU6 alone into a layer. For other bounds the layer itself is rounded, with the
       scale of the clamped tensor, and the clamp gets bounds on that grid: rounding is monotone, so
       round(clip(x, a, b)) = clip(round(x), round(a), round(b)).
-    - A Relu behind a layer that the table rounds before it would be fused too, and that rounding left out. As a
-      maximum of two tensors it is not.
+    - A Relu, or an addition or product with a constant for each channel, behind a layer that the table rounds before it would be fused
+      too, and that rounding left out. A maximum of two tensors is not fused.
     """
     quants = table.by_name()
     stored = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
@@ -37,14 +38,28 @@ def clamps_as_trained(
         else:
             _round_bounds(clamp, quants[layer.output], stored, constants)
             written.append(replace(layer, written=sums[layer.node]))
-    outputs = {layer.output for layer in layers}
-    for node in model.graph.node:
-        if node.op_type == "Relu" and node.input[0] in outputs:
-            constants["zero_real"] = np.float32(0).reshape(())
-            maximum = helper.make_node("Max", [node.input[0], "zero_real"], node.output, name=node.name)
-            node.CopyFrom(maximum)
+    nodes = list(_fenced(model, {layer.output for layer in layers}, stored))
+    constants |= {"zero_real": np.zeros((), np.float32), "lowest_real": np.asarray(np.finfo(np.float32).min)}
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
     return model, tuple(written)
+
+
+def _fenced(
+    model: ModelProto, outputs: set[str], stored: Mapping[str, NDArray[np.generic]]
+) -> Iterator[NodeProto]:
+    """Yield the nodes, with a maximum where the converter would fuse an operator into a layer that is rounded first."""
+    for node in [type(one).FromString(one.SerializeToString()) for one in model.graph.node]:
+        rounded = [name for name in node.input if name in outputs]
+        if node.op_type == "Relu" and rounded:
+            yield helper.make_node("Max", [*rounded, "zero_real"], node.output, name=node.name)
+            continue
+        if node.op_type in _ARITHMETIC and rounded and any(stored[name].size > 1 for name in node.input if name in stored):
+            fence = f"{node.output[0]}__fence"
+            yield helper.make_node("Max", [*rounded, "lowest_real"], [fence], name=fence)
+            node.input[:] = [fence if name in outputs else name for name in node.input]
+        yield node
 
 
 def _bounds(clamp: NodeProto, stored: Mapping[str, NDArray[np.generic]]) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from mobilekd.quant_table import QuantTable, TensorQuant
 
 _NOT_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax"})
+_POOLS = ("AveragePool", "GlobalAveragePool", "MaxPool")
 _MOVES = frozenset({"Concat", "Gather", "MaxPool", "Slice", "Split", "Identity"})
 
 
@@ -30,9 +31,7 @@ def pools_in_float(model: ModelProto, table: QuantTable) -> ModelProto:
     for node in model.graph.node:
         if _is_not_negative(node, positive, stored):
             positive.update(node.output)
-        if node.op_type == "GlobalAveragePool":
-            nodes.append(_global_mean(node, constants))
-        elif _must_be_float(node, quants, positive):
+        if _must_be_float(node, quants, positive):
             nodes += _between_scales(node, quants[node.input[0]], constants)
         else:
             nodes.append(node)
@@ -47,15 +46,10 @@ def _is_not_negative(node: NodeProto, positive: set[str], stored: Mapping[str, N
 
 
 def _must_be_float(node: NodeProto, quants: Mapping[str, TensorQuant], positive: set[str]) -> bool:
-    if node.op_type not in ("AveragePool", "MaxPool") or not quants.keys() >= {node.input[0], node.output[0]}:
+    if node.op_type not in _POOLS or not quants.keys() >= {node.input[0], node.output[0]}:
         return False
     has_one_scale = quants[node.input[0]].scale == quants[node.output[0]].scale
-    return has_one_scale and (node.op_type == "AveragePool" or node.input[0] not in positive)
-
-
-def _global_mean(node: NodeProto, constants: dict[str, NDArray[np.generic]]) -> NodeProto:
-    constants["spatial_axes"] = np.array([2, 3], np.int64)
-    return helper.make_node("ReduceMean", [node.input[0], "spatial_axes"], node.output, name=node.name, keepdims=1)
+    return has_one_scale and (node.op_type != "MaxPool" or node.input[0] not in positive)
 
 
 def _between_scales(

@@ -73,7 +73,7 @@ class _Rewriter:
         source = clamp.input[0] if clamp else node.input[0]
         quantized, is_clamped = name + QUANTIZED, (low, high) != (0, 255)
         rounded = quantized + UNCLAMPED if is_clamped else quantized
-        inputs = [source, node.input[1], self._zero_point(node)]
+        inputs = [self._read(source), node.input[1], self._zero_point(node)]
         self.nodes.append(helper.make_node("QuantizeLinear", inputs, [rounded], name=node.name))
         if clamp and is_clamped:
             limits = [self._uint8(low), self._uint8(high)]

@@ -158,8 +158,9 @@ def check_against_table(path: Path, network: Network, table: QuantTable, trained
     found = ReadBack(path, table, trained)
     for layer in network.layers():
         kind = network.kind(layer)
-        if kind == "CONVOLUTION" and layer.name in names.bias:
-            layer.__class__ = network.trt.IConvolutionLayer
+        if kind in ("CONVOLUTION", "DECONVOLUTION") and layer.name in names.bias:
+            is_transposed = kind == "DECONVOLUTION"
+            layer.__class__ = network.trt.IDeconvolutionLayer if is_transposed else network.trt.IConvolutionLayer
             found.biases(names.bias[layer.name], np.array(layer.bias))
         elif kind == "CONSTANT" and layer.name in trained.biases:
             found.biases(layer.name, _constant(network, makers, layer.get_output(0)))

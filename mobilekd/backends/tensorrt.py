@@ -159,7 +159,8 @@ def _check(request: Conversion, network: "Network") -> None:
     public = {index.rounded[one.name]: one.name for one in model.graph.output if one.name in index.rounded}
     table = load_table(request.quant_table)
     trained = _readback.trained(request.qdq_onnx, table)
-    bias = {node.name: node.input[2] for node in model.graph.node if len(node.input) > 2 and node.op_type == "Conv"}
+    convolutions = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    bias = {node.name: node.input[2] for node in convolutions if len(node.input) > 2}
     bias = {node: name for node, name in bias.items() if name in trained.biases}
     names = _trt_network.Names(public, bias)
     _trt_network.check_against_table(request.qdq_onnx, network, table, trained, names)
