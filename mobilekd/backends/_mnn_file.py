@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilekd.backends._mnn_operators import operator_name
 from mobilekd.errors import StageError
 
-_NET_DESCRIBE, _NET_OPS, _NET_TENSORS = 1, 3, 7
-_OP_INPUTS, _OP_MAIN, _OP_NAME, _OP_OUTPUTS, _OP_TYPE = 0, 2, 3, 4, 5
-_CONV_QUANT = 3
+NET_DESCRIBE, _NET_OPS, _NET_TENSORS = 1, 3, 7
+_OP_INPUTS, _OP_MAIN_TYPE, _OP_MAIN, _OP_NAME, _OP_OUTPUTS, _OP_TYPE = 0, 1, 2, 3, 4, 5
+_CONVOLUTION_2D = 9
+"""Number of Convolution2D in the union OpParameter."""
+_CONV_BIAS, _CONV_QUANT = 2, 3
 _QUANT_BUFFER, _QUANT_ALPHA, _QUANT_TYPE = 0, 1, 2
 _DESCRIBE_INDEX, _DESCRIBE_QUANT = 1, 4
 _INFO_SCALE, _INFO_ZERO = 0, 1
@@ -30,15 +33,19 @@ class MnnOp:
     """One operator: tensor indices, and its int8 weights when it has any.
 
     Attributes:
+        kind: Its type, as "Convolution".
         weight_scales: One per output channel; None for an operator without quantized weights.
         weights: Their integers in the order [out, in, height, width]; None when stored in a compressed code.
+        bias: Real values, one per output channel; None for an operator without a bias.
     """
 
     name: str
+    kind: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     weight_scales: NDArray[np.float32] | None
     weights: NDArray[np.int8] | None
+    bias: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +57,8 @@ class MnnFile:
     quant: dict[int, tuple[float, int]]
 
 
-def read_mnn(path: Path, convolutions: frozenset[int]) -> MnnFile:
+def read_mnn(path: Path) -> MnnFile:
     """Read a file.
-
-    Args:
-        path: An .mnn file.
-        convolutions: Positions of the operators whose parameters are a Convolution2D.
 
     Raises:
         StageError: It is not an MNN file of a layout that we know.
@@ -63,24 +66,29 @@ def read_mnn(path: Path, convolutions: frozenset[int]) -> MnnFile:
     data = path.read_bytes()
     try:
         net = _Table(data, struct.unpack_from("<I", data)[0])
-        ops = tuple(
-            _op(op, is_convolution=position in convolutions) for position, op in enumerate(net.tables(_NET_OPS))
-        )
+        ops = tuple(_op(op) for op in net.tables(_NET_OPS))
         tensors = tuple(net.strings(_NET_TENSORS))
         return MnnFile(ops, tensors, dict(_described(net)))
     except (struct.error, UnicodeDecodeError, ValueError) as cause:
         raise StageError(f"{path.name} can't be read back: {cause}", hint="is this MNN version supported?") from cause
 
 
-def _op(op: "_Table", *, is_convolution: bool) -> MnnOp:
-    main = op.table(_OP_MAIN) if is_convolution else None
+def field_position(data: bytes, field: int) -> int:
+    """Return where in a file the root's reference to a field lies; the field must be there."""
+    return _Table(data, struct.unpack_from("<I", data)[0]).position(field)
+
+
+def _op(op: "_Table") -> MnnOp:
+    main = op.table(_OP_MAIN) if op.byte(_OP_MAIN_TYPE) == _CONVOLUTION_2D else None
     quant = main.table(_CONV_QUANT) if main and main.has(_CONV_QUANT) else None
     scales, weights = None, None
     if quant and quant.has(_QUANT_BUFFER):
         scales = quant.array(_QUANT_ALPHA, np.float32).astype(np.float32)
         weights = _dense(quant) if quant.integer(_QUANT_TYPE) == _DENSE_INT8 else None
     inputs, outputs = (tuple(map(int, op.array(field, np.int32))) for field in (_OP_INPUTS, _OP_OUTPUTS))
-    return MnnOp(op.string(_OP_NAME), inputs, outputs, scales, weights)
+    bias = main.array(_CONV_BIAS, np.float32) if main and main.has(_CONV_BIAS) else None
+    kind = operator_name(op.integer(_OP_TYPE))
+    return MnnOp(op.string(_OP_NAME), kind, inputs, outputs, scales, weights, bias)
 
 
 def _dense(quant: "_Table") -> NDArray[np.int8] | None:
@@ -97,7 +105,7 @@ def _dense(quant: "_Table") -> NDArray[np.int8] | None:
 
 
 def _described(net: "_Table") -> Iterator[tuple[int, tuple[float, int]]]:
-    for describe in net.tables(_NET_DESCRIBE):
+    for describe in net.tables(NET_DESCRIBE):
         if describe.has(_DESCRIBE_QUANT):
             info = describe.table(_DESCRIBE_QUANT)
             yield describe.integer(_DESCRIBE_INDEX), (info.real(_INFO_SCALE), int(info.real(_INFO_ZERO)))
@@ -115,8 +123,14 @@ class _Table:
     def has(self, field: int) -> bool:
         return bool(self._offset(field))
 
+    def position(self, field: int) -> int:
+        return self._at + self._offset(field)
+
     def integer(self, field: int) -> int:
         return int(self._scalar(field, "<i"))
+
+    def byte(self, field: int) -> int:
+        return int(self._scalar(field, "<B"))
 
     def real(self, field: int) -> float:
         return float(self._scalar(field, "<f"))

@@ -2,17 +2,14 @@
 
 import json
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from onnx import ModelProto, helper, numpy_helper
 
-from mobilekd import graph
-from mobilekd.backends._mnn_file import MnnFile, MnnOp, read_mnn
-from mobilekd.backends._readback import Integers, ReadBack
+from mobilekd.backends._mnn_file import MnnFile, MnnOp
+from mobilekd.backends._mnn_layers import Layer
+from mobilekd.backends._readback import ReadBack, Trained
 from mobilekd.errors import StageError
 from mobilekd.quant_table import QuantTable, TensorQuant
 
@@ -23,63 +20,16 @@ _LAYERS = _WEIGHTED | {"Deconvolution", "DeconvolutionDepthwise", "InnerProduct"
 # a pool only when both have the same scale.
 _INT8_OPS = frozenset({"BinaryOp", "Scale", "Interp", "PReLU", "Softmax", "LayerNorm"})
 _POOLS = frozenset({"Pooling", "Pooling3D"})
+# What becomes a Raster, which copies; in int8 where both sides have the same scale.
+_MOVES = "Concat ConvertTensor Flatten Gather GatherV2 Identity Pack Padding Permute Reshape Slice SliceTf Squeeze"
 _NO_ARITHMETIC = frozenset(
-    {"Input", "Const", "ConvertTensor", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Permute", "Extra"}
+    {"Input", "Const", "Extra", "StridedSlice", "Tile", "Transpose", "Unpack", "Unsqueeze", *_MOVES.split()}
 )
+_PRODUCTS = frozenset({"MatMul", "BatchMatMul"})
+_UNARY = frozenset({"UnaryOp", "ReLU", "ReLU6"})
+_RESHAPES = frozenset({"ConvertTensor", "Reshape", "Squeeze", "Unsqueeze", "ExpandDims", "Flatten"})
+_SMALLEST_DEPTHWISE_SCALE = 1e-6
 _SHAPE_SOURCES = frozenset({"Const", "Shape", "Rank", "Size"})
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One convolution or linear layer: names in the table; `output` is behind a fused activation."""
-
-    node: str
-    input: str
-    weight: str
-    output: str
-
-
-@dataclass(frozen=True, slots=True)
-class Structure:
-    """A converted file: its operators' types, in the order of `file.ops`."""
-
-    types: tuple[str, ...]
-    file: MnnFile
-
-
-def int8_layers(stripped: ModelProto, table: QuantTable) -> tuple[Layer, ...]:
-    """Return the layers whose input, weight and output are in the table."""
-    quants = table.by_name()
-    readers: dict[str, list[Any]] = {}
-    for node in stripped.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    layers = []
-    for node in stripped.graph.node:
-        output = node.output[0]
-        after = readers.get(output, [])
-        if output not in quants and len(after) == 1 and after[0].op_type in ("Relu", "Clip"):
-            output = after[0].output[0]
-        if node.op_type in graph.WEIGHTED_OPS and {node.input[0], node.input[1], output} <= quants.keys():
-            layers.append(Layer(node.name, node.input[0], node.input[1], output))
-    return tuple(layers)
-
-
-def mean_in_float(stripped: ModelProto) -> ModelProto:
-    """Return the graph with GlobalAveragePool as ReduceMean over height and width, which MNN computes in float.
-
-    MNN 3.6.1's int8 average pool cuts off the fraction, in steps of its input: 0.5 of a step too low on average, and
-    the largest error of a whole network. The float mean is rounded once, as it was in training.
-    """
-    axes = f"{stripped.graph.name}_spatial_axes"
-    for node in stripped.graph.node:
-        if node.op_type == "GlobalAveragePool":
-            node.op_type = "ReduceMean"
-            node.input.append(axes)
-            node.attribute.append(helper.make_attribute("keepdims", 1))
-    if any(axes in node.input for node in stripped.graph.node):
-        stripped.graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), axes))
-    return stripped
 
 
 def compression_params(layers: tuple[Layer, ...], table: QuantTable, digest: str) -> str:
@@ -96,8 +46,8 @@ def compression_params(layers: tuple[Layer, ...], table: QuantTable, digest: str
             "op_name": layer.node,
             "method": "QAT",
             "input": [_activation(quants[layer.input])],
-            "weight": [_ranged(quants[layer.weight])],
-            "output": [_activation(quants[layer.output])],
+            "weight": [_weight(quants[layer.weight], layer.channels)],
+            "output": [_activation(quants[layer.output]) | {"name": layer.written}],
         }
         for layer in layers
     ]
@@ -112,76 +62,135 @@ def _activation(quant: TensorQuant) -> dict[str, object]:
     return {**_ranged(quant), "zero_point": quant.zero_point[0]}
 
 
+def _weight(quant: TensorQuant, channels: tuple[int, int] | None) -> dict[str, object]:
+    return {**_ranged(quant), "scales": list(quant.scale[slice(*channels)] if channels else quant.scale)}
+
+
 def _ranged(quant: TensorQuant) -> dict[str, object]:
     limits = {"clamp_min": quant.quant_min, "clamp_max": quant.quant_max}
     return {"name": quant.name, "bits": 8, "scales": list(quant.scale), **limits}
 
 
-def read_structure(model: Path, dump: Path) -> Structure:
-    """Return what is in a file: types of operators from the converter's JSON dump, the rest from the file itself."""
-    ops = json.loads(dump.read_text(encoding="utf-8"))["oplists"]
-    convolutions = frozenset(at for at, op in enumerate(ops) if op.get("main_type") == "Convolution2D")
-    file = read_mnn(model, convolutions)
-    if [op["name"] for op in ops] != [op.name for op in file.ops]:
-        raise StageError(f"{model.name} can't be read back: its operators differ from the converter's dump")
-    return Structure(tuple(op["type"] for op in ops), file)
+def described(file: MnnFile, table: QuantTable) -> dict[int, tuple[float, int]]:
+    """Return scale and zero point by tensor index: what the converter wrote, and all tensors of the table by name."""
+    quants = {one.name: (one.scale[0], one.zero_point[0]) for one in table.with_role("activation")}
+    named = tensors_by_name(file)
+    return file.quant | {index: quants[name] for name, index in named.items() if name in quants}
+
+
+def tensors_by_name(file: MnnFile) -> dict[str, int]:
+    """Return the tensors that hold what their name says, by name.
+
+    The converter moves an operator of one tensor in front of a reshape, and leaves the names where they were
+    (MoveUnaryOpBeforeReshape.cpp): of SiLU behind a reshape, the tensor with the reshape's name holds the SiLU.
+    """
+    unary = {op.name for op in file.ops if op.kind in _UNARY}
+    renamed = {
+        index
+        for op in file.ops
+        for index in op.outputs
+        if op.kind in _UNARY | _RESHAPES and file.tensors[index] != op.name and file.tensors[index] not in unary
+    }
+    named = ((name.removesuffix(_MATMUL_SUFFIX), index) for index, name in enumerate(file.tensors))
+    # A linear layer has two tensors of its name, before and behind a reshape: the last one has the graph's shape.
+    return {name: index for name, index in named if index not in renamed}
 
 
 def check_against_table(
-    path: Path, structure: Structure, layers: tuple[Layer, ...], table: QuantTable, weights: Mapping[str, Integers]
-) -> tuple[str, ...]:
-    """Compare every scale, zero point and int8 weight of a file with the table.
-
-    Returns:
-        Names of weights stored in a compressed code, which can't be compared.
+    path: Path, file: MnnFile, layers: tuple[Layer, ...], table: QuantTable, trained: Trained
+) -> None:
+    """Compare every scale, zero point, int8 weight and bias of a file with the table.
 
     Raises:
         StageError: Names the first tensor that differs or is missing.
     """
-    found, unread = ReadBack(path, table, weights), []
-    by_output = {layer.output: layer for layer in layers}
-    file = structure.file
+    found = ReadBack(path, table, trained)
+    by_output = {layer.written: layer for layer in layers}
+    parts: dict[str, list[tuple[Layer, MnnOp]]] = {}  # by output: two layers may share a weight
     for op in file.ops:
         layer = by_output.get(file.tensors[op.outputs[0]].removesuffix(_MATMUL_SUFFIX)) if op.outputs else None
         if layer is None or op.weight_scales is None:
             continue
-        found.scales(layer.weight, op.weight_scales, {0})
+        parts.setdefault(layer.output, []).append((layer, op))
         for name, index in ((layer.input, op.inputs[0]), (layer.output, op.outputs[0])):
             if index in file.quant:
                 scale, zero_point = file.quant[index]
                 found.scales(name, [scale], {zero_point})
-        if op.weights is None:
-            unread.append(layer.weight)
-        else:
-            found.weights(layer.weight, op.weights)
-    found.finish([name for layer in layers for name in (layer.weight, layer.input, layer.output)])
-    return tuple(unread)
+    for pairs in parts.values():
+        _check_layer(path, sorted(pairs, key=lambda pair: pair[0].channels or ()), found)
+    found.finish([name for layer in layers for name in layer.tensors()])
 
 
-def float_ops(structure: Structure) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return names of layers that MNN runs in float, then "Type name" of every other operator that does."""
+def check_small_scales(layers: Sequence[Layer], table: QuantTable, trained: Trained) -> None:
+    """Refuse a depthwise weight whose scale MNN would not use.
+
+    MNN 3.6.1 computes a depthwise channel of a scale below 1e-6 with 1e-6 (CPUConvolution.cpp,
+    updateInputOutputScale). In a channel that is all but dead that moves nothing.
+
+    Raises:
+        StageError: It can move an output by half a step or more.
+    """
+    quants = table.by_name()
+    for layer in layers:
+        weights = trained.weights[layer.weight]
+        if weights.ndim != 4 or weights.shape[1] != 1:
+            continue
+        excess = np.maximum(_SMALLEST_DEPTHWISE_SCALE - np.asarray(quants[layer.weight].scale), 0)
+        largest = np.abs(weights.astype(np.float64)).sum(axis=(1, 2, 3)) * 127 * quants[layer.input].scale[0]
+        steps = float((largest * excess).max() / quants[layer.output].scale[0])
+        if steps >= 0.5:
+            raise StageError(
+                f"{layer.weight!r}: MNN computes depthwise channels of a scale below 1e-6 with 1e-6, here up to"
+                f" {steps:.1f} steps off",
+                hint="deploy this network with another backend, or prune the channels whose weights are all but 0",
+            )
+
+
+def _check_layer(path: Path, parts: Sequence[tuple[Layer, MnnOp]], found: ReadBack) -> None:
+    """Compare weights and bias of one layer; its parts are in order of channels."""
+    layer, ops = parts[0][0], [op for _, op in parts]
+    weights = [op.weights for op in ops if op.weights is not None]
+    if len(weights) < len(ops):
+        raise StageError(f"{path.name}: {layer.weight!r} is stored in a code that can't be read back")
+    found.scales(layer.weight, np.concatenate([op.weight_scales for op in ops if op.weight_scales is not None]), {0})
+    found.weights(layer.weight, np.concatenate(weights))
+    if layer.bias:
+        found.biases(layer.bias, np.concatenate([op.bias for op in ops if op.bias is not None]))
+
+
+def float_ops(file: MnnFile) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return names of layers that MNN runs in float, then "Type name" of every other operator that does.
+
+    A product of two activations (attention) has no weight and is no layer.
+
+    MNN decides when it loads a file, by the scales of an operator's tensors (source/core/Pipeline.cpp, encode, and
+    source/backend/cpu/CPUBackend.cpp, _supportQuant): this repeats its rules for 3.6.
+    """
     shapes: set[int] = set()
+    # A constant with a scale of its own is an activation that the converter computed.
+    constants = {index for op in file.ops if op.kind == "Const" for index in op.outputs} - file.quant.keys()
     layers, others = [], []
-    for kind, op in zip(structure.types, structure.file.ops, strict=True):
-        if kind in _SHAPE_SOURCES or (op.inputs and shapes.issuperset(op.inputs)):
+    for op in file.ops:
+        if op.kind in _SHAPE_SOURCES or (op.inputs and shapes.issuperset(op.inputs)):
             shapes.update(op.outputs)
-        elif kind not in _NO_ARITHMETIC and not _is_int8(kind, op, structure.file):
-            if kind in _LAYERS:
+        elif op.kind not in _NO_ARITHMETIC and not _is_int8(op, file):
+            is_product = op.kind in _PRODUCTS and constants.isdisjoint(op.inputs[:2])
+            if op.kind in _LAYERS and not is_product:
                 layers.append(op.name)
             else:
-                others.append(f"{kind} {op.name}")
+                others.append(f"{op.kind} {op.name}")
     return tuple(layers), tuple(others)
 
 
-def _is_int8(kind: str, op: MnnOp, file: MnnFile) -> bool:
+def _is_int8(op: MnnOp, file: MnnFile) -> bool:
     quants = [file.quant.get(index) for index in (*op.inputs, *op.outputs)]
     if None in quants:
         return False
-    if kind in _WEIGHTED:
+    if op.kind in _WEIGHTED:
         return op.weight_scales is not None
-    return kind in _INT8_OPS or (kind in _POOLS and len(set(quants)) == 1)
+    return op.kind in _INT8_OPS or (op.kind in _POOLS and len(set(quants)) == 1)
 
 
-def int8_weights(structure: Structure) -> int:
+def int8_weights(file: MnnFile) -> int:
     """Return how many layers have int8 weights."""
-    return sum(op.weight_scales is not None for op in structure.file.ops)
+    return sum(op.weight_scales is not None for op in file.ops)

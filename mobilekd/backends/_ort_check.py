@@ -9,7 +9,7 @@ from onnx import ModelProto, NodeProto, numpy_helper
 
 from mobilekd import graph
 from mobilekd.backends._ort_graph import QUANTIZED, UINT8_SHIFT, UNCLAMPED
-from mobilekd.backends._readback import Integers, ReadBack
+from mobilekd.backends._readback import ReadBack, Trained
 from mobilekd.quant_table import QuantTable
 
 _FLOAT_LAYERS = frozenset({*graph.WEIGHTED_OPS, "FusedConv", "NhwcFusedConv", "FusedGemm", "FusedMatMul"})
@@ -18,15 +18,15 @@ _NO_ARITHMETIC = frozenset(
 )
 
 
-def check_against_table(path: Path, table: QuantTable, weights: Mapping[str, Integers]) -> None:
-    """Read a written file again and compare every scale, zero point and int8 weight with the table.
+def check_against_table(path: Path, table: QuantTable, trained: Trained) -> None:
+    """Read a written file again and compare every scale, zero point, int8 weight and bias with the table.
 
     Raises:
         StageError: Names the first tensor that differs or is missing.
     """
     model = graph.load(path)
     constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
-    found = ReadBack(path, table, weights)
+    found = ReadBack(path, table, trained)
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
@@ -35,8 +35,10 @@ def check_against_table(path: Path, table: QuantTable, weights: Mapping[str, Int
         zeros = constants[node.input[2]] if len(node.input) > 2 else np.zeros(1, np.int32)
         shift = UINT8_SHIFT if zeros.dtype == np.uint8 else 0
         found.scales(name, constants[node.input[1]], {int(zero) - shift for zero in zeros.reshape(-1)})
-        if name in weights:
+        if name in trained.weights:
             found.weights(name, constants[name])
+        elif name in trained.biases:
+            found.biases(name, constants[name])
     found.finish(table.by_name().keys())
 
 
@@ -62,6 +64,11 @@ def float_nodes(optimized: ModelProto) -> tuple[tuple[str, ...], tuple[str, ...]
 
 def _moves_data(op_type: str) -> bool:
     return op_type in _NO_ARITHMETIC or op_type.startswith("Reorder")
+
+
+def integer_kernels(optimized: ModelProto) -> Mapping[str, int]:
+    """Return how often each integer kernel runs, by its operator."""
+    return Counter(node.op_type for node in optimized.graph.node if node.op_type.startswith(("QLinear", "QGemm")))
 
 
 def op_counts(nodes: Iterable[NodeProto]) -> str:

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilekd.backends._readback import Integers, ReadBack
+from mobilekd.backends._readback import ReadBack, Trained
 from mobilekd.errors import StageError
 from mobilekd.quant_table import QuantTable
 
 _WEIGHTED = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 _FUSED_BEHIND = ("ACTIVATION", "ELEMENTWISE", "QUANTIZE")
 _FUSED_BEFORE = ("DEQUANTIZE", "CONSTANT", "SHUFFLE", "ACTIVATION", "ELEMENTWISE", *_WEIGHTED)
-_NO_ARITHMETIC = ("CONSTANT", "QUANTIZE", "DEQUANTIZE", "SHUFFLE", "IDENTITY", "CAST", "SHAPE", "SQUEEZE", "UNSQUEEZE")
+_MOVES = ("CONCATENATION", "GATHER", "IDENTITY", "SHUFFLE", "SLICE", "SQUEEZE", "UNSQUEEZE")
+_NO_ARITHMETIC = ("CONSTANT", "QUANTIZE", "DEQUANTIZE", "CAST", "SHAPE", *_MOVES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +88,14 @@ def float_layers(network: Network) -> tuple[tuple[str, ...], tuple[str, ...]]:
     counts as float.
     """
     makers, readers = _edges(network)
+    floats = (network.trt.DataType.FLOAT, network.trt.DataType.HALF)  # the rest computes shapes
     layers, others = [], []
     for layer in network.layers():
         kind = network.kind(layer)
         if kind in _WEIGHTED:
             if not all(_is_int8(network, makers, layer, at) for at in (0, 1)):
                 layers.append(layer.name)
-        elif kind not in _NO_ARITHMETIC:
+        elif kind not in _NO_ARITHMETIC and layer.get_output(0).dtype in floats:
             before = {network.kind(makers[one.name]) if one.name in makers else "" for one in _inputs(layer)}
             behind = {network.kind(one) for one in readers.get(layer.get_output(0).name, ())}
             if not (before <= set(_FUSED_BEFORE) and behind and behind <= set(_FUSED_BEHIND)):
@@ -126,33 +128,58 @@ def _is_int8(network: Network, makers: Mapping[str, Any], layer: Any, at: int) -
     return is_dequantized and maker is not None and maker.get_input(0).dtype == network.trt.DataType.INT8
 
 
-def check_against_table(
-    path: Path, network: Network, table: QuantTable, weights: Mapping[str, Integers], public: Mapping[str, str]
-) -> None:
-    """Compare every scale and int8 weight of a network with the table.
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How the table calls what a network calls otherwise.
+
+    Attributes:
+        public: Tensor that is rounded into a graph output -> that output.
+        bias: Layer -> its bias, where the layer keeps it.
+    """
+
+    public: Mapping[str, str]
+    bias: Mapping[str, str]
+
+
+def check_against_table(path: Path, network: Network, table: QuantTable, trained: Trained, names: Names) -> None:
+    """Compare every scale, int8 weight and bias of a network with the table.
 
     Args:
         path: The file, for messages.
         network: A parsed int8 network.
         table: The quantization table.
-        weights: Trained integers by name.
-        public: Tensor that is rounded into a graph output -> name of that output, as the table calls it.
+        trained: Weights and biases.
+        names: Names of the network that the table has not.
 
     Raises:
         StageError: Names the first tensor that differs or is missing.
     """
     makers, _ = _edges(network)
-    found = ReadBack(path, table, weights)
+    found = ReadBack(path, table, trained)
     for layer in network.layers():
         kind = network.kind(layer)
-        maker = makers.get(layer.get_input(0).name) if kind in ("QUANTIZE", "DEQUANTIZE") else None
-        if kind == "QUANTIZE":
-            name = layer.get_input(0).name
-            found.scales(public.get(name, name), _constant(network, makers, layer.get_input(1)), {0})
-        elif kind == "DEQUANTIZE" and maker is not None and network.kind(maker) == "CONSTANT":
-            found.scales(maker.name, _constant(network, makers, layer.get_input(1)), {0})
-            found.weights(maker.name, _constant(network, makers, layer.get_input(0)))
-    found.finish([tensor.name for tensor in table.tensors if tensor.role != "bias"])
+        if kind in ("CONVOLUTION", "DECONVOLUTION") and layer.name in names.bias:
+            is_transposed = kind == "DECONVOLUTION"
+            layer.__class__ = network.trt.IDeconvolutionLayer if is_transposed else network.trt.IConvolutionLayer
+            found.biases(names.bias[layer.name], np.array(layer.bias))
+        elif kind == "CONSTANT" and layer.name in trained.biases:
+            found.biases(layer.name, _constant(network, makers, layer.get_output(0)))
+        elif kind in ("QUANTIZE", "DEQUANTIZE"):
+            _check_scale(network, makers, layer, names, found)
+    found.finish(table.by_name().keys())
+
+
+def _check_scale(network: Network, makers: Mapping[str, Any], layer: Any, names: Names, found: ReadBack) -> None:
+    source = layer.get_input(0).name
+    maker = makers.get(source)
+    is_constant = maker is not None and network.kind(maker) == "CONSTANT"
+    scale = _constant(network, makers, layer.get_input(1))
+    if network.kind(layer) == "QUANTIZE":
+        name = maker.name if is_constant and maker is not None else source
+        found.scales(names.public.get(name, name), scale, {0})
+    elif is_constant and maker is not None:
+        found.scales(maker.name, scale, {0})
+        found.weights(maker.name, _constant(network, makers, layer.get_input(0)))
 
 
 def _constant(network: Network, makers: Mapping[str, Any], tensor: Any) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -64,7 +64,7 @@ class Mnn:
             other_float_ops=found.other_float_ops,
             int8_tensors=found.int8_tensors,
             tools={name: metadata.version(name) for name in self.tools},
-            note=_note(request, classes=logits.shape[-1], unread=found.unread),
+            note=_note(request, classes=logits.shape[-1]),
         )
 
     def describe(self, model: Path) -> DeployedFacts:
@@ -79,20 +79,36 @@ class Mnn:
         del kernels
         return MnnSession(model, facts, threads=threads)
 
+    def trace(
+        self, model: Path, facts: DeployedFacts, image: Float32, names: Sequence[str], *, kernels: str
+    ) -> Mapping[str, Float32]:
+        """Return the named tensors of a file, as MNN holds them: those that it computes in float are not rounded."""
+        from mobilekd.backends import _mnn_graph
+        from mobilekd.backends._mnn_file import read_mnn
+
+        del kernels
+        file = read_mnn(model)
+        known = _mnn_graph.tensors_by_name(file)
+        present = [name for name in names if name in known]
+        session = MnnSession(model, facts, threads=1, outputs=[file.tensors[known[name]] for name in present])
+        session.load_input(image)
+        session.invoke()
+        return dict(zip(present, session.read_all(), strict=True))
+
 
 class MnnSession:
     """One loaded model."""
 
-    def __init__(self, model: Path, facts: DeployedFacts, *, threads: int) -> None:
+    def __init__(self, model: Path, facts: DeployedFacts, *, threads: int, outputs: Sequence[str] = ()) -> None:
         with _quiet_stdout():
             from MNN import expr, nn
 
             config = {"precision": "high", "backend": "CPU", "numThread": threads}
             self._runtime = nn.create_runtime_manager((config,))
-            names = [facts.input.name], [facts.output.name]
+            names = [facts.input.name], list(outputs) or [facts.output.name]
             self._net = nn.load_module_from_file(str(model), *names, runtime_manager=self._runtime)
             self._image: Any = expr.placeholder(list(facts.input.shape), expr.NCHW)
-        self._logits: Any = None
+        self._outputs: Any = None
 
     def load_input(self, image: Float32) -> None:
         """Copy one image into the runtime; a quantized model rounds it itself."""
@@ -100,22 +116,29 @@ class MnnSession:
 
     def invoke(self) -> None:
         """Run the model once."""
-        self._logits = self._net.forward([self._image])
+        self._outputs = self._net.forward([self._image])
+
+    def read_all(self) -> list[Float32]:
+        """Return every output of the last run; maps as [1, channels, height, width]."""
+        from MNN import expr
+
+        blocked = expr.NC4HW4
+        plain = [expr.convert(one, expr.NCHW) if one.data_format == blocked else one for one in self._outputs]
+        return [np.array(one.read(), np.float32) for one in plain]
 
     def read_output(self) -> Float32:
         """Return the logits [classes]."""
         # A copy, taken while the variable lives: `read` gives a view of memory that MNN uses again.
-        return np.array(self._logits[0].read(), np.float32).reshape(-1)
+        return np.array(self._outputs[0].read(), np.float32).reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What was read back from a file: see `DeployedFacts`; `unread` are weights that can't be compared."""
+    """What was read back from a file: see `DeployedFacts`."""
 
     float_ops: tuple[str, ...] = ()
     other_float_ops: tuple[str, ...] = ()
     int8_tensors: int = 0
-    unread: tuple[str, ...] = ()
 
 
 def _convert_float(request: Conversion, file: Path) -> _Found:
@@ -128,18 +151,22 @@ def _convert_float(request: Conversion, file: Path) -> _Found:
 
 def _convert_int8(request: Conversion, file: Path) -> _Found:
     from mobilekd import graph
-    from mobilekd.backends import _mnn_graph, _readback
+    from mobilekd.backends import _mnn_describe, _mnn_graph, _mnn_layers, _mnn_rewrite, _readback
+    from mobilekd.backends._mnn_file import read_mnn
 
     model, table = graph.load(request.stripped_onnx), load_table(request.quant_table)
-    layers = _mnn_graph.int8_layers(model, table)
+    layers = _mnn_layers.int8_layers(model, table)
     source = request.work / "source.onnx"
-    graph.save(_mnn_graph.mean_in_float(model), source)
+    trained = _readback.trained(request.qdq_onnx, table)
+    _mnn_graph.check_small_scales(layers, table, trained)
+    rewritten, layers = _mnn_rewrite.for_converter(model, table, layers)
+    graph.save(rewritten, source)
     digest = digest_file(request.stripped_onnx) + digest_file(request.quant_table)
     _convert(request, source, _mnn_graph.compression_params(layers, table, digest), file)
-    structure = _mnn_graph.read_structure(file, _dump(request, file))
-    weights = _readback.trained_weights(request.qdq_onnx)
-    unread = _mnn_graph.check_against_table(file, structure, layers, table, weights)
-    return _Found(*_mnn_graph.float_ops(structure), _mnn_graph.int8_weights(structure), unread)
+    _mnn_describe.describe(file, _mnn_graph.described(read_mnn(file), table))
+    written = read_mnn(file)
+    _mnn_graph.check_against_table(file, written, layers, table, trained)
+    return _Found(*_mnn_graph.float_ops(written), _mnn_graph.int8_weights(written))
 
 
 def _convert(request: Conversion, source: Path, params: str, file: Path) -> None:
@@ -157,25 +184,16 @@ def _convert(request: Conversion, source: Path, params: str, file: Path) -> None
         )
 
 
-def _dump(request: Conversion, file: Path) -> Path:
-    dump = request.work / "dump.json"
-    _run(request, ["-f", "MNN", "--modelFile", str(file.resolve()), "--JsonFile", str(dump.resolve())])
-    return dump
-
-
 def _run(request: Conversion, arguments: Sequence[str]) -> None:
     argv = [sys.executable, "-m", _WORKER, str(request.work.resolve()), *arguments]
     run_logged(argv, request.log, timeout_s=_TIMEOUT_S)
 
 
-def _note(request: Conversion, *, classes: int, unread: Sequence[str]) -> str:
-    parts = []
-    if request.deployment.precision == "int8" and request.target.abi != "x86_64" and classes % _I8MM_COLUMNS:
-        wrong = classes % _I8MM_COLUMNS
-        parts.append(f"MNN 3.6.1 on CPUs with i8mm: the last {wrong} of {classes} logits can be wrong; check there")
-    if unread:
-        parts.append(f"weights in a compressed code, not read back: {', '.join(unread)}")
-    return "; ".join(parts)
+def _note(request: Conversion, *, classes: int) -> str:
+    wrong = classes % _I8MM_COLUMNS
+    if request.deployment.precision != "int8" or request.target.abi == "x86_64" or not wrong:
+        return ""
+    return f"MNN 3.6.1 on CPUs with i8mm: the last {wrong} of {classes} logits can be wrong; check there"
 
 
 @contextlib.contextmanager

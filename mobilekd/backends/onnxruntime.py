@@ -6,6 +6,8 @@ here set "session.x64quantprecision" on such a machine, and an app must do the s
 
 import platform
 import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -97,6 +99,32 @@ class Onnxruntime:
         del kernels
         return OrtSession(_load(model, threads=threads), facts.input, facts.output)
 
+    def trace(
+        self, model: Path, facts: DeployedFacts, image: Float32, names: Sequence[str], *, kernels: str
+    ) -> Mapping[str, Float32]:
+        """Return the named tensors, read as integers from the graph that ONNX Runtime optimized.
+
+        Raises:
+            StageError: Reading the tensors made ONNX Runtime choose other kernels, so they would not be the model's.
+        """
+        from mobilekd import graph
+        from mobilekd.backends import _ort_check, _ort_trace
+
+        del kernels
+        file = graph.load(model)
+        probes = _ort_trace.probes(file, names)
+        with tempfile.TemporaryDirectory() as folder:
+            plain, probed = Path(folder, "plain.onnx"), Path(folder, "probed.onnx")
+            probed.write_bytes(_ort_trace.with_outputs(file, probes).SerializeToString())
+            before = _optimized(model, plain)
+            session = _load(probed, threads=1, optimized=plain)
+            kinds = [_ort_check.integer_kernels(one) for one in (before, graph.load(plain))]
+        if kinds[0] != kinds[1]:
+            raise StageError(f"{model.name} can't be traced: with its tensors as outputs it runs other kernels")
+        tensors = [probe.tensor for probe in probes.values()]
+        values = session.run(tensors, {facts.input.name: _quantized(image, facts.input)}) if tensors else []
+        return {name: probe.real(value) for (name, probe), value in zip(probes.items(), values, strict=True)}
+
 
 class OrtSession:
     """One loaded model; its input lies in memory of the runtime before `invoke`."""
@@ -157,7 +185,7 @@ def _write(request: Conversion, file: Path) -> None:
     if request.deployment.io == "int8":
         model = _ort_graph.with_int8_io(model, table)
     graph.save(model, file)
-    _ort_check.check_against_table(file, table, _readback.trained_weights(request.qdq_onnx))
+    _ort_check.check_against_table(file, table, _readback.trained(request.qdq_onnx, table))
 
 
 def _note(request: Conversion) -> str:

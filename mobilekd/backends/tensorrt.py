@@ -12,12 +12,13 @@ import importlib
 import platform
 import shlex
 import shutil
+from collections.abc import Mapping, Sequence
 from ctypes.util import find_library
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mobilekd.backend import Conversion, DeployedFacts, Session
+from mobilekd.backend import Conversion, DeployedFacts, Float32, Session
 from mobilekd.errors import ConfigError, MissingToolError, StageError
 from mobilekd.process import tail
 from mobilekd.profile import Target
@@ -104,7 +105,22 @@ class Tensorrt:
             StageError: Always, with the note of the deployment.
         """
         del kernels, threads
-        raise StageError(f"{model.name} can't run on this machine: {facts.note}", hint="run it on the target")
+        raise _not_here(model, facts)
+
+    def trace(
+        self, model: Path, facts: DeployedFacts, image: Float32, names: Sequence[str], *, kernels: str
+    ) -> Mapping[str, Float32]:
+        """Refuse, as `open` does.
+
+        Raises:
+            StageError: Always, with the note of the deployment.
+        """
+        del image, names, kernels
+        raise _not_here(model, facts)
+
+
+def _not_here(model: Path, facts: DeployedFacts) -> StageError:
+    return StageError(f"{model.name} can't run on this machine: {facts.note}", hint="run it on the target")
 
 
 def _provider() -> str | None:
@@ -141,9 +157,13 @@ def _check(request: Conversion, network: "Network") -> None:
     model = graph.load(request.qdq_onnx)
     index = graph.index_qdq(model)
     public = {index.rounded[one.name]: one.name for one in model.graph.output if one.name in index.rounded}
-    weights = _readback.trained_weights(request.qdq_onnx)
     table = load_table(request.quant_table)
-    _trt_network.check_against_table(request.qdq_onnx, network, table, weights, public)
+    trained = _readback.trained(request.qdq_onnx, table)
+    convolutions = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    bias = {node.name: node.input[2] for node in convolutions if len(node.input) > 2}
+    bias = {node: name for node, name in bias.items() if name in trained.biases}
+    names = _trt_network.Names(public, bias)
+    _trt_network.check_against_table(request.qdq_onnx, network, table, trained, names)
 
 
 def _must_pack(provider: str, target: Target) -> bool:

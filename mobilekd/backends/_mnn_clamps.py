@@ -1,0 +1,85 @@
+"""Clamps in the form that MNN's converter treats as the table does."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+from mobilekd.backends._mnn_layers import Layer
+from mobilekd.quant_table import QuantTable, TensorQuant
+
+_RELU6 = (0.0, 6.0)
+_ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div"})
+
+
+def clamps_as_trained(
+    model: ModelProto, table: QuantTable, layers: Sequence[Layer]
+) -> tuple[ModelProto, tuple[Layer, ...]]:
+    """Return the graph, changed in place, and its layers.
+
+    - The converter fuses Relu and ReLU6 alone into a layer. For other bounds the layer itself is rounded, with the
+      scale of the clamped tensor, and the clamp gets bounds on that grid: rounding is monotone, so
+      round(clip(x, a, b)) = clip(round(x), round(a), round(b)).
+    - A Relu, or an addition or product with a constant for each channel, behind a layer that the table rounds before it would be fused
+      too, and that rounding left out. A maximum of two tensors is not fused.
+    """
+    quants = table.by_name()
+    stored = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    clamps = {node.output[0]: node for node in model.graph.node if node.op_type in ("Relu", "Clip")}
+    sums = {node.name: node.output[0] for node in model.graph.node}
+    constants: dict[str, NDArray[np.generic]] = {}
+    written = []
+    for layer in layers:
+        clamp = clamps.get(layer.output)
+        if clamp is None or clamp.op_type == "Relu" or _bounds(clamp, stored) == _RELU6:
+            written.append(layer)
+        else:
+            _round_bounds(clamp, quants[layer.output], stored, constants)
+            written.append(replace(layer, written=sums[layer.node]))
+    nodes = list(_fenced(model, {layer.output for layer in layers}, stored))
+    constants |= {"zero_real": np.zeros((), np.float32), "lowest_real": np.asarray(np.finfo(np.float32).min)}
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
+    return model, tuple(written)
+
+
+def _fenced(
+    model: ModelProto, outputs: set[str], stored: Mapping[str, NDArray[np.generic]]
+) -> Iterator[NodeProto]:
+    """Yield the nodes, with a maximum where the converter would fuse an operator into a layer that is rounded first."""
+    for node in [type(one).FromString(one.SerializeToString()) for one in model.graph.node]:
+        rounded = [name for name in node.input if name in outputs]
+        if node.op_type == "Relu" and rounded:
+            yield helper.make_node("Max", [*rounded, "zero_real"], node.output, name=node.name)
+            continue
+        if node.op_type in _ARITHMETIC and rounded and any(stored[name].size > 1 for name in node.input if name in stored):
+            fence = f"{node.output[0]}__fence"
+            yield helper.make_node("Max", [*rounded, "lowest_real"], [fence], name=fence)
+            node.input[:] = [fence if name in outputs else name for name in node.input]
+        yield node
+
+
+def _bounds(clamp: NodeProto, stored: Mapping[str, NDArray[np.generic]]) -> tuple[float, float]:
+    low, high = [*clamp.input[1:], "", ""][:2]
+    return (
+        float(stored[low].item()) if low else -np.inf,
+        float(stored[high].item()) if high else np.inf,
+    )
+
+
+def _round_bounds(
+    clamp: NodeProto,
+    quant: TensorQuant,
+    stored: Mapping[str, NDArray[np.generic]],
+    constants: dict[str, NDArray[np.generic]],
+) -> None:
+    step = np.float32(quant.scale[0])
+    names = [f"{clamp.output[0]}__low", f"{clamp.output[0]}__high"]
+    limits = (quant.quant_min, quant.quant_max)
+    for name, bound, limit in zip(names, _bounds(clamp, stored), limits, strict=True):
+        steps = np.rint(np.float32(bound) / step) if np.isfinite(bound) else np.float32(limit)
+        constants[name] = (steps * step).astype(np.float32)
+    clamp.input[:] = [clamp.input[0], *names]
