@@ -1,19 +1,26 @@
 """From a float network to one that trains with its own rounding, and on to the int8 graph."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
-from torchao.quantization.pt2e import FakeQuantizeBase, allow_exported_model_train_eval
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import allow_exported_model_train_eval
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from mobilekd.errors import StageError
-from mobilekd.quantization.quantizer import WEIGHTED, MobileQuantizer, without_in_place
+from mobilekd.quantization.fake_quant import FakeQuant, PerChannelFakeQuant, TensorFakeQuant
+from mobilekd.quantization.graph_tools import constant, layer_name
+from mobilekd.quantization.lowering import lower
+from mobilekd.quantization.quantizer import WEIGHTED, MobileQuantizer
 from mobilekd.quantization.scheme import Scheme
 
+_LARGEST_BIAS_STEPS = 2.0**30
 
-def prepare(network: nn.Module, example: Tensor, scheme: Scheme) -> GraphModule:
+
+def prepare(
+    network: nn.Module, example: Tensor, scheme: Scheme, keep_float: frozenset[str] = frozenset()
+) -> GraphModule:
     """Return the network with fake quant on every tensor that int8 kernels write, and BatchNorm folded.
 
     The statistics of BatchNorm are frozen and folded into the weights before
@@ -21,72 +28,90 @@ def prepare(network: nn.Module, example: Tensor, scheme: Scheme) -> GraphModule:
     (Krishnamoorthi 2018, arXiv 1806.08342, section 3.2.2: frozen statistics train better).
 
     Args:
-        network: In float.
+        network: In float; or a graph that `lower` gave.
         example: [batch, channels, height, width], batch of at least 2.
         scheme: Ranges of activations and weights.
+        keep_float: Layers whose weights stay float; names as `layers` gives them.
 
     Raises:
-        StageError: The network can't be exported.
+        StageError: The network can't be exported, or has no layer of a name in `keep_float`.
     """
-    batch = torch.export.Dim.DYNAMIC
-    try:
-        exported = torch.export.export(network.eval(), (example,), dynamic_shapes=({0: batch},)).module()
-    except (torch._dynamo.exc.Unsupported, RuntimeError, ValueError) as cause:
+    graph = network if isinstance(network, GraphModule) else lower(network, example)
+    known = {layer_name(node.args[1]) for node in graph.graph.nodes if node.target in WEIGHTED}  # type: ignore[arg-type]
+    if unknown := sorted(keep_float - known):
         raise StageError(
-            f"the student can't be exported: {str(cause).splitlines()[0]}",
-            hint="torch.export needs control flow that does not depend on values; pick another student",
-        ) from cause
-    assert isinstance(exported, GraphModule)
-    prepared = prepare_pt2e(without_in_place(exported), MobileQuantizer(scheme))
+            f"the student has no layer {unknown[0]!r} to keep in float", hint=f"its layers: {', '.join(sorted(known))}"
+        )
+    prepared = prepare_pt2e(graph, MobileQuantizer(scheme, keep_float))
     assert isinstance(prepared, GraphModule)
     allow_exported_model_train_eval(prepared)
-    return prepared.requires_grad_(requires_grad=True)  # folding makes constants of the weights
+    _name(prepared)
+    return prepared
 
 
 def calibrate(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
-    """Set every range from the data: weights from their values, activations from a moving minimum and maximum."""
-    set_observers(prepared, activations=True)
-    for part in _fake_quants(prepared):
-        part.enable_observer()
+    """Set every range from the data: weights from their values, activations from what flows, unrounded.
+
+    Raises:
+        StageError: No image was given, or a tensor has values that are not finite (it is named).
+    """
+    parts = list(_fake_quants(prepared))
+    for part in parts:
         part.disable_fake_quant()
+        if isinstance(part, TensorFakeQuant):
+            part.observe()
+    seen = 0
     with torch.no_grad():
         for images in batches:
             prepared(images)
-    for part in _fake_quants(prepared):
+            seen += len(images)
+    for part in parts:
         part.enable_fake_quant()
-    set_observers(prepared, activations=False)
+        if isinstance(part, TensorFakeQuant):
+            part.set_range()
+    if not seen:
+        raise StageError("calibration has no images", hint="raise data.calibration_images")
 
 
-def set_observers(prepared: GraphModule, *, activations: bool) -> None:
-    """Let activation ranges move or not; weight ranges always follow their weights.
-
-    `eval()` does not stop observers: without this an evaluation changes the model.
-    """
+def learn_scales(prepared: GraphModule) -> None:
+    """Let training move every scale: LSQ. Call after `calibrate`, before the optimizer is made."""
     for part in _fake_quants(prepared):
-        is_moving = activations or part.is_per_channel
-        part.enable_observer() if is_moving else part.disable_observer()
+        part.learn()
+
+
+def settle_scales(prepared: GraphModule) -> None:
+    """End training: every scale, and every weight's range, stays as it is."""
+    for part in _fake_quants(prepared):
+        part.settle()
+        if isinstance(part, PerChannelFakeQuant):
+            part.follows = False
 
 
 def snap_biases(prepared: GraphModule) -> None:
     """Move every bias, in place, to the integer grid of its accumulator: input scale x weight scale.
 
     All int8 kernels add the bias as int32 on this grid. Rounded here, at the end of training, the network whose
-    answers are the reference has the very biases that ship.
+    answers are the reference has the very biases that ship. A channel whose weights are all but zero gets a coarser
+    scale where its bias would not fit.
     """
     parts = dict(prepared.named_modules(remove_duplicate=False))  # tensors of one scale share one module
     for node in prepared.graph.nodes:
         if node.target not in WEIGHTED or len(node.args) < 3 or node.args[2] is None:
             continue
-        image, weight = (parts.get(str(argument.target)) for argument in node.args[:2])
-        if isinstance(image, FakeQuantizeBase) and isinstance(weight, FakeQuantizeBase):
+        image, weight = (parts.get(str(one.target)) for one in node.args[:2])
+        if isinstance(image, FakeQuant) and isinstance(weight, FakeQuant):
             bias = prepared.get_parameter(node.args[2].target)
-            grid = image.scale.double() * weight.scale.double()
+            step = image.scale.double()
             with torch.no_grad():
+                smallest = bias.abs().double() / (step * _LARGEST_BIAS_STEPS)
+                weight.scale = torch.maximum(weight.scale, smallest.float())
+                grid = step * weight.scale.double()
                 bias.copy_((bias.double() / grid).round() * grid)
 
 
 def convert(prepared: GraphModule) -> GraphModule:
     """Return the int8 graph: weights as integers, Q/DQ on activations. The argument is consumed."""
+    settle_scales(prepared)
     converted = convert_pt2e(prepared)
     assert isinstance(converted, GraphModule)
     return converted
@@ -97,5 +122,35 @@ def trained_scales(prepared: GraphModule) -> tuple[Tensor, ...]:
     return tuple(part.scale.detach().clone() for part in _fake_quants(prepared))
 
 
-def _fake_quants(prepared: GraphModule) -> tuple[FakeQuantizeBase, ...]:
-    return tuple(part for part in prepared.modules() if isinstance(part, FakeQuantizeBase))
+def layers(prepared: GraphModule) -> tuple[str, ...]:
+    """Return the names of the layers with a weight, in graph order."""
+    return tuple(dict.fromkeys(name for name, _ in _layer_nodes(prepared)))
+
+
+def _layer_nodes(prepared: GraphModule) -> Iterator[tuple[str, Node]]:
+    for node in prepared.graph.nodes:
+        if node.target not in WEIGHTED:
+            continue
+        weight = node.args[1]
+        read = weight if constant(prepared, weight) is not None else weight.args[0]
+        yield layer_name(read), node
+
+
+def _fake_quants(prepared: GraphModule) -> Iterator[FakeQuant]:
+    return (part for part in prepared.modules() if isinstance(part, FakeQuant))
+
+
+def _name(prepared: GraphModule) -> None:
+    """Tell each fake quant which tensor it rounds: the layer whose weight or output it is, else the operator."""
+    parts = dict(prepared.named_modules(remove_duplicate=False))
+    names = {node: name for name, node in _layer_nodes(prepared)}
+    for node in prepared.graph.nodes:
+        part = parts.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(part, FakeQuant) and not part.name:
+            source = node.args[0]
+            if isinstance(part, PerChannelFakeQuant):
+                part.name = str(source.target)
+            else:
+                part.name = names.get(source) or next(
+                    (names[one] for one in source.all_input_nodes if one in names), source.name
+                )

@@ -1,0 +1,240 @@
+"""Rounding in training: what is trained is the very scale that is converted.
+
+torchao's fused moving-average module trains max / 255 and converts max / 127.5, and its learnable one lets a scale
+become negative; here a scale is one buffer, positive by construction, read by training and conversion alike.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+from torchao.quantization.pt2e import FakeQuantizeBase
+
+from mobilekd.errors import StageError
+from mobilekd.quantization.ranges import SMALLEST_SCALE, Calibration, Histogram, quantization_of, weight_scales
+
+_ABSENT = -1e30
+
+
+class FakeQuant(FakeQuantizeBase):  # type: ignore[misc]  # torchao ships no types
+    """Scale, zero point, and the switch between calibrating, rounding and learning.
+
+    Attributes:
+        scale: float32, [1] or [channels]; what conversion reads.
+        zero_point: int32, [1] or [channels].
+        log_scale: Natural logarithm of the scale while it is learned (LSQ); the scale can't become negative.
+        is_learned: The scale follows `log_scale`, and its gradient flows.
+        name: Tensor that it rounds; for messages.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    is_dynamic = False
+
+    def __init__(self, *, dtype: torch.dtype, quant_min: int, quant_max: int, qscheme: torch.qscheme) -> None:
+        super().__init__()
+        self.dtype, self.quant_min, self.quant_max, self.qscheme = dtype, quant_min, quant_max, qscheme
+        self.is_learned = False
+        self.name = ""
+        self.register_buffer("scale", torch.ones(1))
+        self.register_buffer("zero_point", torch.zeros(1, dtype=torch.int32))
+        self.log_scale = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Return whether the zero point is 0."""
+        return self.qscheme in (torch.per_tensor_symmetric, torch.per_channel_symmetric)
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """Return scale and zero point, as conversion writes them."""
+        return self.scale, self.zero_point
+
+    def learn(self) -> None:
+        """Let gradients move the scale from now on."""
+        self.is_learned = True
+        self.log_scale = nn.Parameter(self.scale.detach().clamp_min(SMALLEST_SCALE).log())
+
+    def settle(self) -> None:
+        """Keep the scale as it is from now on."""
+        if self.is_learned:
+            self.scale.copy_(self.log_scale.detach().exp())
+        self.is_learned = False
+        self.log_scale.requires_grad_(requires_grad=False)
+
+    def _set(self, scale: Tensor, zero_point: Tensor) -> None:
+        if not torch.isfinite(scale).all():
+            raise StageError(
+                f"{self.name or 'a tensor'} has values that are not finite: no range covers them",
+                hint="the float network overflows there; train it again with a smaller learning rate",
+            )
+        self.scale = scale.detach().float().reshape(-1).clone()
+        self.zero_point = zero_point.to(torch.int32).reshape(-1).clone()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *others: object) -> None:
+        for name in ("scale", "zero_point"):  # a fresh module has one element; a trained one may have a channel each
+            if (value := state_dict.get(prefix + name)) is not None:
+                setattr(self, name, torch.empty_like(value))
+        if (value := state_dict.get(prefix + "log_scale")) is not None:
+            self.log_scale = nn.Parameter(torch.empty_like(value), requires_grad=self.log_scale.requires_grad)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+class TensorFakeQuant(FakeQuant):
+    """An activation: one scale; calibrated from a histogram of its values."""
+
+    def __init__(
+        self,
+        *,
+        dtype: torch.dtype,
+        quant_min: int,
+        quant_max: int,
+        qscheme: torch.qscheme,
+        is_dynamic: bool,
+        calibration: Calibration,
+    ) -> None:
+        assert not is_dynamic  # torchao passes it; scales here are fixed before conversion
+        super().__init__(dtype=dtype, quant_min=quant_min, quant_max=quant_max, qscheme=qscheme)
+        self._calibration = calibration
+        self._seen: Histogram | None = None
+        self._limits = (0.0, 0.0, 1.0, 0)
+
+    def observe(self) -> None:
+        """Count values, unrounded, until `set_range`."""
+        self._seen = Histogram()
+
+    def set_range(self) -> None:
+        """Set scale and zero point from what was counted."""
+        seen, self._seen = self._seen, None
+        if seen is None or seen.low > seen.high:
+            return
+        low, high = seen.limits(self._calibration, is_symmetric=self.is_symmetric)
+        scale, zero_point = quantization_of(low, high, is_symmetric=self.is_symmetric)
+        self._set(torch.tensor([scale]), torch.tensor([zero_point]))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the values rounded to the grid, clamped to its ends; same shape."""
+        if self._seen is not None:
+            if not torch.isfinite(values).all():
+                raise StageError(
+                    f"{self.name or 'a tensor'} gives NaN or infinite values on the calibration images",
+                    hint="the float network overflows there; train it again with a smaller learning rate",
+                )
+            self._seen.add(values.detach())
+            return values
+        if self.fake_quant_enabled[0] != 1:
+            return values
+        if self.is_learned:
+            self.scale.copy_(self.log_scale.detach().exp())
+            return _LearnedRounding.apply(values, self.log_scale, self)  # type: ignore[no-any-return]
+        return torch.fake_quantize_per_tensor_affine(
+            values, self.scale, self.zero_point, self.quant_min, self.quant_max
+        )
+
+
+class PerChannelFakeQuant(FakeQuant):
+    """A weight: one scale for each output channel; unless it is learned it follows the weight in every step.
+
+    Attributes:
+        clip: Part of a channel's largest weight that the range covers; 1 but for calibration "mse".
+    """
+
+    clip: Tensor
+
+    def __init__(
+        self,
+        *,
+        dtype: torch.dtype,
+        quant_min: int,
+        quant_max: int,
+        qscheme: torch.qscheme,
+        ch_axis: int,
+        is_dynamic: bool,
+        calibration: Calibration,
+    ) -> None:
+        assert not is_dynamic
+        super().__init__(dtype=dtype, quant_min=quant_min, quant_max=quant_max, qscheme=qscheme)
+        self.ch_axis = ch_axis
+        self.follows = True
+        self._calibration = calibration
+        self.register_buffer("clip", torch.full((1,), _ABSENT))
+
+    def set_range(self, weight: Tensor) -> None:
+        """Set the scales from a weight; how they follow it is kept."""
+        scales = weight_scales(weight, self.ch_axis, self._calibration)
+        top = weight_scales(weight, self.ch_axis, "minmax")
+        self.clip = (scales / top).detach().clone()
+        self._set(scales, torch.zeros(len(scales), dtype=torch.int32))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight rounded, channel by channel; same shape."""
+        if self.is_learned:
+            self.scale.copy_(self.log_scale.detach().exp())
+        elif self.follows:
+            if self.clip[0] == _ABSENT:
+                self.set_range(weight)
+            self._set(weight_scales(weight, self.ch_axis, "minmax") * self.clip, torch.zeros(len(self.clip)))
+        if self.fake_quant_enabled[0] != 1:
+            return weight
+        if self.is_learned:
+            return _LearnedRounding.apply(weight, self.log_scale, self)  # type: ignore[no-any-return]
+        return torch.fake_quantize_per_channel_affine(
+            weight, self.scale, self.zero_point, self.ch_axis, self.quant_min, self.quant_max
+        )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *others: object) -> None:
+        if (value := state_dict.get(prefix + "clip")) is not None:
+            self.clip = torch.empty_like(value)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+class _LearnedRounding(torch.autograd.Function):
+    """LSQ (Esser et al. 2020, arXiv 1902.08153) on the logarithm of the scale.
+
+    With r = rounded(v), g the gradient of r and m = 1 inside the range: dL/dv = g m, and from equation 3 of the paper
+    dL/ds = sum g (r - v m) / s, so dL/dlog(s) = <g, r> - <g m, v>: two dot products, no tensor is made for it.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor, log_scale: Tensor, quant: FakeQuant) -> Tensor:
+        if isinstance(quant, PerChannelFakeQuant):
+            rounded = torch.fake_quantize_per_channel_affine(
+                values, quant.scale, quant.zero_point, quant.ch_axis, quant.quant_min, quant.quant_max
+            )
+        else:
+            rounded = torch.fake_quantize_per_tensor_affine(
+                values, quant.scale, quant.zero_point, quant.quant_min, quant.quant_max
+            )
+        ctx.save_for_backward(values, rounded)
+        ctx.ends = (quant.quant_min - quant.zero_point) * quant.scale, (quant.quant_max - quant.zero_point) * quant.scale  # type: ignore[attr-defined]
+        ctx.axis = quant.ch_axis if isinstance(quant, PerChannelFakeQuant) else None  # type: ignore[attr-defined]
+        # Esser et al. 2020, section 2.2: balances a scale's step with that of the many values it serves.
+        ctx.damping = 1 / math.sqrt(values[0].numel() * quant.quant_max)  # type: ignore[attr-defined]
+        return rounded
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        values, rounded = ctx.saved_tensors  # type: ignore[attr-defined]
+        low, high = ctx.ends  # type: ignore[attr-defined]
+        if ctx.axis is None:  # type: ignore[attr-defined]
+            passed = torch.ops.aten.hardtanh_backward(gradient, values, float(low), float(high))
+            pull = (_dot(gradient, rounded) - _dot(passed, values)).reshape(1)
+            return passed, pull * ctx.damping, None  # type: ignore[attr-defined]
+        view = [1] * values.ndim
+        view[ctx.axis] = -1  # type: ignore[attr-defined]
+        is_inside = (values > low.reshape(view)) & (values < high.reshape(view))
+        passed = gradient * is_inside
+        others = [axis for axis in range(values.ndim) if axis != ctx.axis]  # type: ignore[attr-defined]
+        pull = (gradient * rounded - passed * values).sum(dim=others)
+        return passed, pull * ctx.damping, None  # type: ignore[attr-defined]
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    """Return the sum of products, without a copy where both lie in memory alike."""
+    if first.stride() == second.stride():
+        is_dense = first.is_contiguous() or first.is_contiguous(memory_format=torch.channels_last)
+        if is_dense:
+            flat = ((first.numel(),), (1,))
+            return torch.dot(first.as_strided(*flat), second.as_strided(*flat))
+    return (first * second).sum()
