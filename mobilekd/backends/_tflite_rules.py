@@ -1,0 +1,77 @@
+"""Which ONNX operator is written how: the one table of the TFLite writer."""
+
+from collections.abc import Mapping
+
+from mobilekd.backends import _tflite_conv as conv
+from mobilekd.backends import _tflite_math as math
+from mobilekd.backends import _tflite_norm as norm
+from mobilekd.backends import _tflite_shape as shape
+from mobilekd.backends._tflite_lower import Rule
+
+# Without the second field an operator is written in float between DEQUANTIZE and QUANTIZE. For Sigmoid that is because
+# LOGISTIC writes int8 at 1/256 only: another scale behind it would round twice.
+RULES: Mapping[str, Rule] = {
+    "Abs": Rule(math.unary, math.always),
+    "Add": Rule(math.binary, math.sum_is_int8, fuses=True),
+    "AveragePool": Rule(norm.average_pool),
+    "BatchNormalization": Rule(math.affine),
+    "Cast": Rule(shape.identity, math.always),
+    "Clip": Rule(math.clip, math.always),
+    "Concat": Rule(shape.concat, math.flows_only),
+    "Conv": Rule(conv.conv, conv.has_int8_weight, fuses=True),
+    "ConvTranspose": Rule(conv.conv_transpose, conv.has_int8_weight, fuses=True),
+    "DepthToSpace": Rule(shape.depth_to_space, math.always),
+    "Div": Rule(math.binary, fuses=True),
+    "Dropout": Rule(shape.identity, math.always),
+    "Elu": Rule(math.elu),
+    "Erf": Rule(math.erf),
+    "Exp": Rule(math.unary, math.always),
+    "Expand": Rule(shape.expand, math.always),
+    "Flatten": Rule(shape.reshape, math.always),
+    "Gather": Rule(shape.gather, math.always),
+    "Gelu": Rule(math.gelu, math.always),
+    "Gemm": Rule(conv.gemm, conv.product_is_int8, fuses=True),
+    "GlobalAveragePool": Rule(norm.global_average_pool),
+    "GlobalMaxPool": Rule(norm.global_max_pool, math.always),
+    "GroupNormalization": Rule(norm.group_normalization),
+    "HardSigmoid": Rule(math.hard_sigmoid, math.hard_sigmoid_is_int8),
+    # HARD_SWISH in int8: 0.2 to 0.3 % of values a step off, the same in all three kernel sets.
+    "HardSwish": Rule(math.unary, math.always),
+    "Identity": Rule(shape.identity, math.always),
+    "InstanceNormalization": Rule(norm.instance_normalization),
+    "LayerNormalization": Rule(norm.layer_normalization),
+    "LeakyRelu": Rule(math.leaky_relu, math.leaky_is_int8),
+    "Log": Rule(math.unary),
+    "LogSoftmax": Rule(norm.softmax),
+    "MatMul": Rule(conv.matmul, conv.product_is_int8, fuses=True),
+    "Max": Rule(math.extremum, math.flows_only),
+    "MaxPool": Rule(norm.max_pool, math.always),
+    "Min": Rule(math.extremum, math.flows_only),
+    "Mish": Rule(math.mish),
+    "Mul": Rule(math.binary, math.sum_is_int8, fuses=True),
+    "Neg": Rule(math.negate, math.always),
+    "PRelu": Rule(math.prelu),
+    "Pad": Rule(shape.pad, shape.pads_zero),
+    "Pow": Rule(math.power),
+    "Reciprocal": Rule(math.reciprocal),
+    "ReduceMax": Rule(norm.reduce, math.always),
+    "ReduceMean": Rule(norm.reduce),
+    "ReduceMin": Rule(norm.reduce),
+    "ReduceSum": Rule(norm.reduce),
+    "Relu": Rule(math.unary, math.always),
+    "Reshape": Rule(shape.reshape, math.always),
+    "Resize": Rule(shape.resize, shape.is_nearest),
+    "Sigmoid": Rule(math.unary),
+    "Slice": Rule(shape.slices, math.always),
+    "Softmax": Rule(norm.softmax),
+    "Softplus": Rule(math.softplus),
+    "SpaceToDepth": Rule(shape.space_to_depth, math.always),
+    "Split": Rule(shape.split, math.always),
+    "Sqrt": Rule(math.unary),
+    "Squeeze": Rule(shape.reshape, math.always),
+    "Sub": Rule(math.binary, math.sum_is_int8, fuses=True),
+    "Tanh": Rule(math.unary, math.always),
+    "Tile": Rule(shape.expand, math.always),
+    "Transpose": Rule(shape.transpose, math.always),
+    "Unsqueeze": Rule(shape.reshape, math.always),
+}
