@@ -16,7 +16,7 @@ from mobilekd.errors import StageError
 Array = NDArray[Any]
 Clamp = tuple[float, float]
 
-QUANTIZED, REAL, UNROUNDED = "_quantized", "_dequantized", "_unrounded"
+REAL, UNROUNDED = "_dequantized", "_unrounded"
 _ACTIVATIONS: Mapping[Clamp, int] = {(0.0, np.inf): 1, (-1.0, 1.0): 2, (0.0, 6.0): 3}  # ActivationFunctionType
 
 
@@ -156,6 +156,11 @@ class Lowering:
         if key in self.axes:
             return
         rounded = self.source.rounded[key]
+        if (data := self.source.constant(source)) is not None:
+            steps = np.rint(data.astype(np.float32) / np.float32(rounded.quant.scale[0])) + rounded.quant.zero_point
+            payload = np.clip(steps, -128, 127).astype(np.int8)
+            self.define(key, "int8", self.constant(rounded.name, payload, rounded.quant), layout.identity(data.ndim))
+            return
         if source in self.source.rounded:
             before = self.read(source, "int8")
             is_same = self.source.rounded[source].quant == rounded.quant

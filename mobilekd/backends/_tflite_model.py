@@ -111,9 +111,9 @@ class ModelBuilder:
         return len(self.tensors) - 1
 
     def add_constant(self, name: str, data: Array, quant: Quant | None = None) -> int:
-        """Add a constant, or return the index of the equal one that is there."""
-        content = np.ascontiguousarray(data)
-        key = (content.tobytes(), content.dtype.str, content.shape, quant)
+        """Add a constant, or return the index of the equal one of this name that is there."""
+        content = np.ascontiguousarray(data).reshape(data.shape)
+        key = (name, content.tobytes(), content.dtype.str, content.shape, quant)
         if key not in self._constants:
             self._buffers.append(content.tobytes())
             made = _Tensor(self._unique(name), content.shape, content.dtype.name, quant, len(self._buffers) - 1)

@@ -7,14 +7,12 @@ from pathlib import Path
 import onnx
 
 from mobilekd.backends import _tflite_layout as layout
-from mobilekd.backends._tflite_lower import QUANTIZED, Lowering
+from mobilekd.backends._tflite_graph import LAYOUT, QUANTIZED
+from mobilekd.backends._tflite_lower import Lowering
 from mobilekd.backends._tflite_patterns import gather_patterns
 from mobilekd.backends._tflite_rules import RULES
 from mobilekd.backends._tflite_source import QUANTIZE, Source
 from mobilekd.errors import StageError
-
-LAYOUT = "mobilekd.layout"
-"""Name of the metadata: JSON, ONNX tensor -> [TFLite tensor, axes], for those that differ from the usual."""
 
 
 def write(source_onnx: Path, result: Path, *, io: str, half_weights: bool) -> None:
