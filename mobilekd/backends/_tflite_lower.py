@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mobilekd.backends import _tflite_layout as layout
 from mobilekd.backends._tflite_layout import Axes
 from mobilekd.backends._tflite_model import ModelBuilder, Option, Quant
-from mobilekd.backends._tflite_source import QUANTIZE, Node, Source
+from mobilekd.backends._tflite_source import QUANTIZE, Node, Rounded, Source
 from mobilekd.errors import StageError
 
 Array = NDArray[Any]
@@ -46,11 +46,13 @@ class Rule:
         emit: Writes it.
         int8: Whether its int8 kernel gives the rounded real result; None: never.
         fuses: Whether a Relu or Clip behind it is part of it.
+        moves: Whether it only moves values of its first input: then int8 values stay what they are, rounded or not.
     """
 
     emit: "Callable[[Call], None]"
     int8: "Callable[[Call], bool] | None" = None
     fuses: bool = False
+    moves: bool = False
 
 
 class Lowering:
@@ -212,6 +214,8 @@ class Call:
         self.source = lowering.source
         self.flowing = tuple(name for name in node.inputs if name and not self.source.is_constant(name))
         self.sinks = tuple(_sink(self.source, name, fuses=rule.fuses) for name in node.outputs if name)
+        if rule.moves and len(self.flowing) == 1 and self.flowing[0] in self.source.rounded:
+            self.sinks = tuple(self._stays_rounded(sink) for sink in self.sinks)
         is_rounded = all(name in self.source.rounded for name in self.flowing)
         is_rounded = is_rounded and all(sink.quant is not None for sink in self.sinks)
         self.is_int8 = bool(self.flowing) and is_rounded and rule.int8 is not None and rule.int8(self)
@@ -220,6 +224,14 @@ class Call:
                 _sink(self.source, name, fuses=rule.fuses and sink.clamp in _ACTIVATIONS)
                 for name, sink in zip(filter(None, node.outputs), self.sinks, strict=True)
             )
+
+    def _stays_rounded(self, sink: Sink) -> Sink:
+        """Return a sink at the scale of the input for values that only move, where no QuantizeLinear gives another."""
+        if sink.quant is not None:
+            return sink
+        quant = self.source.rounded[self.flowing[0]].quant
+        self.source.rounded[sink.tail] = Rounded(sink.tail, quant)
+        return Sink(sink.tail, None, (sink.tail,), quant)
 
     @property
     def dtype(self) -> str:

@@ -266,8 +266,13 @@ def _common_axes(call: Call) -> Axes:
     """Return the layout of the largest side that flows, with all dimensions of the result."""
     rank = len(call.out_shape())
     flowing = [at for at in range(2) if call.constant(at) is None]
-    largest = max(flowing, key=lambda at: (int(np.prod(call.shape(at))), len(call.shape(at)), -at))
-    return layout.raised(call.axes(largest), rank)
+
+    def weight(at: int) -> tuple[int, int, bool, bool]:
+        axes = layout.raised(call.axes(at), rank)
+        usual, plain = axes == layout.usual(rank), axes == layout.identity(rank)
+        return int(np.prod(call.shape(at))), len(call.shape(at)), usual, plain
+
+    return layout.raised(call.axes(max(flowing, key=weight)), rank)
 
 
 def _side(call: Call, position: int, axes: Axes) -> int:

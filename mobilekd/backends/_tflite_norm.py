@@ -79,10 +79,10 @@ def layer_normalization(call: Call) -> None:
     """Write LayerNormalization out in float: TFLite has no operator for it."""
     rank = len(call.shape())
     first = int(call.node.number("axis", -1)) % rank
-    value = call.read()
-    axes = list(range(first, rank))
+    own, along = call.axes(), tuple(range(first, rank))
+    value = call.read(0, own if own[first:] == along else (*(axis for axis in own if axis < first), *along))
     parameters = [_parameter(call, at, value.axes, first) for at in (1, 2)]
-    _normalize(call, value, [value.axes.index(axis) for axis in axes], parameters, value.axes)
+    _normalize(call, value, along, parameters, value.axes)
 
 
 def instance_normalization(call: Call) -> None:
