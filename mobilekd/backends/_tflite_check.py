@@ -55,9 +55,7 @@ def _check_activation(quant: TensorQuant, tensor: Tensor) -> None:
         raise _differs(tensor, quant, f"is {tensor.dtype} in the file")
     wanted = (float(np.float32(quant.scale[0])), quant.zero_point[0])
     if len(tensor.scale) != 1 or (tensor.scale[0], tensor.zero_point[0]) != wanted:
-        raise _differs(
-            tensor, quant, f"scale {tensor.scale}, zero point {tensor.zero_point}; the table has {wanted}"
-        )
+        raise _differs(tensor, quant, f"scale {tensor.scale}, zero point {tensor.zero_point}; the table has {wanted}")
 
 
 def _check_weight(quant: TensorQuant, tensor: Tensor, payload: NDArray[Any], reader: str) -> None:
@@ -97,9 +95,7 @@ def _check_scales(quant: TensorQuant, tensor: Tensor) -> None:
         raise _differs(tensor, quant, f"{len(found)} scales; the table has {len(wanted)}")
     if not np.array_equal(found, wanted):
         channel = int(np.argmax(found != wanted))
-        raise _differs(
-            tensor, quant, f"scale {found[channel]} of channel {channel}; the table has {wanted[channel]}"
-        )
+        raise _differs(tensor, quant, f"scale {found[channel]} of channel {channel}; the table has {wanted[channel]}")
 
 
 def _check_values(quant: TensorQuant, tensor: Tensor, wanted: NDArray[Any]) -> None:

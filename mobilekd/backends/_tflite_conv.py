@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilekd.backends import _tflite_layout as layout
+from mobilekd.backends._tflite_call import Call
 from mobilekd.backends._tflite_layout import NHWC
-from mobilekd.backends._tflite_lower import Call
 from mobilekd.backends._tflite_model import Option, Quant
 from mobilekd.backends._tflite_source import Weight
 from mobilekd.backends._tflite_window import Window, place, window
@@ -35,7 +35,9 @@ def product_is_int8(call: Call) -> bool:
 def conv(call: Call) -> None:
     """Write Conv as CONV_2D or DEPTHWISE_CONV_2D, grouped ones too: all kernel sets have them exact in int8."""
     if len(call.shape(0)) != 4:
-        raise StageError(f"Conv {call.node.name}: {len(call.shape(0))} dimensions", hint="only 2-D convolution is known")
+        raise StageError(
+            f"Conv {call.node.name}: {len(call.shape(0))} dimensions", hint="only 2-D convolution is known"
+        )
     group, channels = int(call.node.number("group", 1)), call.shape(0)[1]
     is_depthwise = group == channels and call.shape(1)[1] == 1 and group > 1
     value, frame = place(call, window(call, call.shape(1)[2:]), fill=0.0)
@@ -55,9 +57,11 @@ def conv_transpose(call: Call) -> None:
         raise StageError(f"ConvTranspose {node.name}: groups, dilations and 1-D are not known")
     strides, pads = node.integers("strides", (1, 1)), node.integers("pads", (0, 0, 0, 0))
     if any(pads) or any(node.integers("output_padding", (0, 0))):
-        raise StageError(f"ConvTranspose {node.name}: pads are not known", hint="use a kernel of the size of its stride")
+        raise StageError(
+            f"ConvTranspose {node.name}: pads are not known", hint="use a kernel of the size of its stride"
+        )
     weight, bias = _weights(call, (1, 2, 3, 0), 0)
-    shape = call.lowering.shape_constant(layout.stored(call.out_shape(), NHWC))
+    shape = call.tensors.shape_constant(layout.stored(call.out_shape(), NHWC))
     options = {"padding": _VALID, "strideH": strides[0], "strideW": strides[1]}
     call.finish("TRANSPOSE_CONV", [shape, weight, call.read(0, NHWC).index, bias], NHWC, options=options)
 
@@ -118,7 +122,7 @@ def _weights(call: Call, order: tuple[int, ...], axis: int) -> tuple[int, int]:
     if call.is_int8:
         return _int8_weights(call, call.source.weights[name], bias, bias_name, order, axis)
     real = np.ascontiguousarray(call.need_constant(1, "the weight").astype(np.float32).transpose(order))
-    return _float_weight(call, name, real), call.lowering.constant(bias_name, bias.astype(np.float32))
+    return _float_weight(call, name, real), call.tensors.constant(bias_name, bias.astype(np.float32))
 
 
 def _int8_weights(
@@ -134,13 +138,13 @@ def _int8_weights(
     payload = np.ascontiguousarray(weight.payload.transpose(order))
     weight_quant = Quant(tuple(map(float, weight.scale)), 0, axis if len(weight.scale) > 1 else 0)
     return (
-        call.lowering.constant(weight.name, payload, weight_quant),
-        call.lowering.constant(bias_name, steps.astype(np.int32), Quant(tuple(map(float, grid)))),
+        call.tensors.constant(weight.name, payload, weight_quant),
+        call.tensors.constant(bias_name, steps.astype(np.int32), Quant(tuple(map(float, grid)))),
     )
 
 
 def _float_weight(call: Call, name: str, real: NDArray[np.float32]) -> int:
-    if not call.lowering.half_weights:
-        return call.lowering.constant(name, real)
-    half = call.lowering.constant(name, real.astype(np.float16))
-    return call.lowering.emit("DEQUANTIZE", [half], f"{name}_float32", real.shape, "float32")
+    if not call.tensors.half_weights:
+        return call.tensors.constant(name, real)
+    half = call.tensors.constant(name, real.astype(np.float16))
+    return call.tensors.emit("DEQUANTIZE", [half], f"{name}_float32", real.shape, "float32")

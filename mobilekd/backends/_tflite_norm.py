@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mobilekd.backends import _tflite_layout as layout
+from mobilekd.backends._tflite_call import Call
 from mobilekd.backends._tflite_layout import NHWC, Axes
-from mobilekd.backends._tflite_lower import Call, Value
 from mobilekd.backends._tflite_math import float_op
 from mobilekd.backends._tflite_model import Option
 from mobilekd.backends._tflite_shape import kept_quant
+from mobilekd.backends._tflite_tensors import Value
 from mobilekd.backends._tflite_window import Window, place, window
 from mobilekd.errors import StageError
 
@@ -98,10 +99,10 @@ def group_normalization(call: Call) -> None:
     axes = (0, *range(2, len(shape)), 1)
     value = call.read(0, axes)
     cut = (*layout.stored(shape, axes)[:-1], groups, shape[1] // groups)
-    inner = call.lowering.reshape(value.index, call.name("groups"), cut)
+    inner = call.tensors.reshape(value.index, call.name("groups"), cut)
     along = [*range(1, len(shape) - 1), len(shape)]
     normal = _centered(call, Value(inner, layout.identity(len(cut))), along)
-    flat = call.lowering.reshape(normal, call.name("channels"), layout.stored(shape, axes))
+    flat = call.tensors.reshape(normal, call.name("channels"), layout.stored(shape, axes))
     _scale_and_shift(call, Value(flat, axes), [_parameter(call, at, axes, 1) for at in (1, 2)], axes)
 
 
@@ -109,7 +110,7 @@ def _reduce(call: Call, kind: str, along: Sequence[int], *, keeps: bool) -> None
     value = call.read()
     places = sorted(value.axes.index(axis) for axis in along)
     axes = value.axes if keeps else layout.without(value.axes, along)
-    inputs, options = [value.index, call.lowering.shape_constant(places)], {"keepDims": keeps}
+    inputs, options = [value.index, call.tensors.shape_constant(places)], {"keepDims": keeps}
     quant = kept_quant(call) if kind == "REDUCE_MAX" else None
     call.finish(kind, inputs, axes, quant=quant, options=options)
 
@@ -121,15 +122,15 @@ def _normalize(call: Call, value: Value, along: Sequence[int], parameters: Seque
 
 def _centered(call: Call, value: Value, along: Sequence[int]) -> int:
     """Return (x - mean) / sqrt(variance + epsilon), over dimensions of the TFLite tensor."""
-    shape = call.lowering.builder.tensors[value.index].shape
+    shape = call.tensors.builder.tensors[value.index].shape
     small = [1 if at in along else size for at, size in enumerate(shape)]
-    places, keep = call.lowering.shape_constant(along), {"keepDims": True}
+    places, keep = call.tensors.shape_constant(along), {"keepDims": True}
     mean = call.emit("MEAN", [value.index, places], "mean", small, options=keep)
     centered = float_op(call, "SUB", [value.index, mean], "centered", value)
     square = float_op(call, "MUL", [centered, centered], "square", value)
     variance = call.emit("MEAN", [square, places], "variance", small, options=keep)
     epsilon = np.array(call.node.number("epsilon", 1e-5), np.float32)
-    total = call.emit("ADD", [variance, call.lowering.constant("mobilekd/epsilon", epsilon)], "shifted", small)
+    total = call.emit("ADD", [variance, call.tensors.constant("mobilekd/epsilon", epsilon)], "shifted", small)
     factor = call.emit("RSQRT", [total], "rsqrt", small)
     return float_op(call, "MUL", [centered, factor], "normal", value)
 
@@ -151,7 +152,7 @@ def _parameter(call: Call, position: int, axes: Axes, first: int) -> int | None:
     data = call.need_constant(position, "a parameter").astype(np.float32)
     after = len(axes) - first - data.ndim
     full = data.reshape((*[1] * first, *data.shape, *[1] * after)).transpose(axes)
-    return call.lowering.constant(call.node.inputs[position], np.ascontiguousarray(full))
+    return call.tensors.constant(call.node.inputs[position], np.ascontiguousarray(full))
 
 
 def _pool_options(frame: Window) -> dict[str, Option]:

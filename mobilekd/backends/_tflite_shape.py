@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mobilekd.backends import _tflite_layout as layout
+from mobilekd.backends._tflite_call import Call
 from mobilekd.backends._tflite_layout import NHWC, Axes
-from mobilekd.backends._tflite_lower import Call
 from mobilekd.backends._tflite_model import Option, Quant
 from mobilekd.errors import StageError
 
@@ -41,10 +41,10 @@ def reshape(call: Call) -> None:
         axes = layout.through_reshape(shape, value.axes, result)
     assert axes is not None  # as in ONNX, values never have to move
     wanted = layout.stored(result, axes)
-    if wanted == call.lowering.builder.tensors[value.index].shape:
+    if wanted == call.tensors.builder.tensors[value.index].shape:
         call.alias(value.index, axes, quant=kept_quant(call))
         return
-    inputs, options = [value.index, call.lowering.shape_constant(wanted)], {"newShape": list(wanted)}
+    inputs, options = [value.index, call.tensors.shape_constant(wanted)], {"newShape": list(wanted)}
     call.finish("RESHAPE", inputs, axes, quant=kept_quant(call), options=options)
 
 
@@ -58,7 +58,7 @@ def concat(call: Call) -> None:
     for at in range(len(call.node.inputs)):
         index = call.read(at, axes).index
         if call.is_int8 and quant is not None and call.quant(at) != quant:
-            index = call.lowering.requantize(index, call.name(f"part_{at}"), quant)
+            index = call.tensors.requantize(index, call.name(f"part_{at}"), quant)
         parts.append(index)
     call.finish("CONCATENATION", parts, axes, options={"axis": axes.index(axis)})
 
@@ -93,7 +93,7 @@ def slices(call: Call) -> None:
         return
     masks: dict[str, Option] = {"endMask": sum(1 << at for at, one in enumerate(stored) if one.stop < 0)}
     bounds = [[one.start for one in stored], [one.stop for one in stored], [one.step for one in stored]]
-    inputs = [value.index, *(call.lowering.shape_constant(bound) for bound in bounds)]
+    inputs = [value.index, *(call.tensors.shape_constant(bound) for bound in bounds)]
     call.finish("STRIDED_SLICE", inputs, value.axes, quant=kept_quant(call), options=masks)
 
 
@@ -111,7 +111,7 @@ def gather(call: Call) -> None:
     elif is_run:
         _slice(call, axis, int(wanted[0]), len(wanted), 0)
     else:
-        places = call.lowering.constant(call.node.inputs[1], wanted)
+        places = call.tensors.constant(call.node.inputs[1], wanted)
         options = {"axis": value.axes.index(axis)}
         call.finish("GATHER", [value.index, places], value.axes, quant=kept_quant(call), options=options)
 
@@ -125,7 +125,7 @@ def pad(call: Call) -> None:
     if (amounts < 0).any():
         raise StageError(f"Pad {call.node.name}: negative pads", hint="use Slice")
     value = call.read()
-    inputs = [value.index, call.lowering.constant("mobilekd/pads", amounts[list(value.axes)].astype(np.int32))]
+    inputs = [value.index, call.tensors.constant("mobilekd/pads", amounts[list(value.axes)].astype(np.int32))]
     fill = call.constant(2)
     quant = kept_quant(call)
     if mode == "reflect":
@@ -133,7 +133,7 @@ def pad(call: Call) -> None:
     elif fill is None or not fill.any():
         call.finish("PAD", inputs, value.axes, quant=quant)
     else:
-        inputs.append(call.lowering.constant("mobilekd/fill", fill.reshape(()).astype(np.float32)))
+        inputs.append(call.tensors.constant("mobilekd/fill", fill.reshape(()).astype(np.float32)))
         call.finish("PADV2", inputs, value.axes)
 
 
@@ -150,12 +150,12 @@ def expand(call: Call) -> None:
     value = call.read()
     index, full = value.index, (*[1] * (len(result) - len(shape)), *shape)
     if len(full) != len(shape):
-        index = call.lowering.reshape(index, call.name("raised"), layout.stored(full, axes))
+        index = call.tensors.reshape(index, call.name("raised"), layout.stored(full, axes))
     repeats = [result[axis] // full[axis] for axis in axes]
     if set(repeats) == {1}:
         call.alias(index, axes, quant=kept_quant(call))
     else:
-        call.finish("TILE", [index, call.lowering.shape_constant(repeats)], axes, quant=kept_quant(call))
+        call.finish("TILE", [index, call.tensors.shape_constant(repeats)], axes, quant=kept_quant(call))
 
 
 def resize(call: Call) -> None:
@@ -174,9 +174,11 @@ def resize(call: Call) -> None:
     }
     options = known.get((mode, place))
     if options is None:
-        raise StageError(f"Resize {node.name}: mode {mode}, {place}, {nearest} to {list(size)} has no exact TFLite form")
+        raise StageError(
+            f"Resize {node.name}: mode {mode}, {place}, {nearest} to {list(size)} has no exact TFLite form"
+        )
     kind = "RESIZE_NEAREST_NEIGHBOR" if mode == "nearest" else "RESIZE_BILINEAR"
-    inputs = [call.read(0, NHWC).index, call.lowering.shape_constant(size)]
+    inputs = [call.read(0, NHWC).index, call.tensors.shape_constant(size)]
     call.finish(kind, inputs, NHWC, quant=kept_quant(call), options=options)
 
 
@@ -191,8 +193,8 @@ def depth_to_space(call: Call) -> None:
     index, channels = value.index, call.shape()[1]
     if call.node.text("mode", "DCR") == "CRD":
         order = np.arange(channels, dtype=np.int32).reshape(-1, block * block).T.reshape(-1)
-        places = call.lowering.constant(call.name("order"), order)
-        shape = call.lowering.builder.tensors[index].shape
+        places = call.tensors.constant(call.name("order"), order)
+        shape = call.tensors.builder.tensors[index].shape
         index = call.emit("GATHER", [index, places], "ordered", shape, quant=kept_quant(call), options={"axis": 3})
     call.finish("DEPTH_TO_SPACE", [index], NHWC, quant=kept_quant(call), options={"blockSize": block})
 
@@ -212,7 +214,7 @@ def _slice(call: Call, axis: int, start: int, size: int, output: int) -> None:
 
 def _begin_size(call: Call, starts: Sequence[int], sizes: Sequence[int], axes: Axes, output: int = 0) -> None:
     index = call.read().index
-    inputs = [index, call.lowering.shape_constant(starts), call.lowering.shape_constant(sizes)]
+    inputs = [index, call.tensors.shape_constant(starts), call.tensors.shape_constant(sizes)]
     call.finish("SLICE", inputs, axes, quant=kept_quant(call), output=output)
 
 
@@ -220,9 +222,9 @@ def _take_one(call: Call, axis: int, place: int) -> None:
     value, shape = call.read(), call.shape()
     starts = [place if one == axis else 0 for one in value.axes]
     sizes = [1 if one == axis else shape[one] for one in value.axes]
-    inputs = [value.index, call.lowering.shape_constant(starts), call.lowering.shape_constant(sizes)]
+    inputs = [value.index, call.tensors.shape_constant(starts), call.tensors.shape_constant(sizes)]
     one = call.emit("SLICE", inputs, "one", sizes, quant=kept_quant(call))
     axes = layout.without(value.axes, [axis])
     wanted = layout.stored(call.out_shape(), axes)
-    inputs, options = [one, call.lowering.shape_constant(wanted)], {"newShape": list(wanted)}
+    inputs, options = [one, call.tensors.shape_constant(wanted)], {"newShape": list(wanted)}
     call.finish("RESHAPE", inputs, axes, quant=kept_quant(call), options=options)

@@ -155,9 +155,7 @@ class Source:
         self._makers = {name: node for node in self.nodes for name in node.outputs}
 
 
-def _nodes(
-    model: ModelProto, alias: Mapping[str, str], quantizers: Mapping[str, onnx.NodeProto]
-) -> Iterator[Node]:
+def _nodes(model: ModelProto, alias: Mapping[str, str], quantizers: Mapping[str, onnx.NodeProto]) -> Iterator[Node]:
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear":
             continue

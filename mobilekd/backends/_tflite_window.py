@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mobilekd.backends._tflite_call import Call, clamp_of
 from mobilekd.backends._tflite_layout import NHWC
-from mobilekd.backends._tflite_lower import Call, clamp_of
 from mobilekd.backends._tflite_source import QUANTIZE
 from mobilekd.errors import StageError
 
@@ -73,14 +73,14 @@ def place(call: Call, frame: Window, *, fill: float) -> tuple[int, Window]:
     if frame.padding == SAME or not any((*frame.begins, *frame.ends)):
         return value, frame
     amounts = np.array([[0, 0], *zip(frame.begins, frame.ends, strict=True), [0, 0]], np.int32)
-    tensor = call.lowering.builder.tensors[value]
+    tensor = call.tensors.builder.tensors[value]
     shape = [size + int(pair.sum()) for size, pair in zip(tensor.shape, amounts, strict=True)]
-    inputs = [value, call.lowering.constant("mobilekd/pads", amounts)]
+    inputs = [value, call.tensors.constant("mobilekd/pads", amounts)]
     kind = "PAD"
     if fill != 0.0 and not _is_nonnegative(call):
         kind = "PADV2"
         lowest = np.array(-128, np.int8) if call.is_int8 else np.array(fill, np.float32)
-        inputs.append(call.lowering.constant("mobilekd/lowest", lowest, tensor.quant))
+        inputs.append(call.tensors.constant("mobilekd/lowest", lowest, tensor.quant))
     return call.emit(kind, inputs, "padded", shape, quant=tensor.quant), frame
 
 
@@ -91,4 +91,3 @@ def _is_nonnegative(call: Call) -> bool:
         maker = call.source.maker(maker.inputs[0])
     clamp = clamp_of(call.source, maker) if maker is not None else None
     return clamp is not None and clamp[0] >= 0.0
-

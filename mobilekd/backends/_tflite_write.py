@@ -12,6 +12,7 @@ from mobilekd.backends._tflite_lower import Lowering
 from mobilekd.backends._tflite_patterns import gather_patterns
 from mobilekd.backends._tflite_rules import RULES
 from mobilekd.backends._tflite_source import QUANTIZE, Source
+from mobilekd.backends._tflite_tensors import Tensors
 from mobilekd.errors import StageError
 
 
@@ -29,16 +30,16 @@ def write(source_onnx: Path, result: Path, *, io: str, half_weights: bool) -> No
     """
     source = Source(onnx.load(str(source_onnx)))
     gather_patterns(source)
-    lowering = Lowering(source, RULES, half_weights=half_weights)
-    enter = _enter(lowering, io)
-    lowering.run()
-    leave = _leave(lowering, io)
-    result.write_bytes(lowering.builder.finish([enter], [leave], {LAYOUT: _layout(lowering)}))
+    tensors = Tensors(source, half_weights=half_weights)
+    enter = _enter(tensors, io)
+    Lowering(tensors, RULES).run()
+    leave = _leave(tensors, io)
+    result.write_bytes(tensors.builder.finish([enter], [leave], {LAYOUT: _layout(tensors)}))
 
 
-def _enter(lowering: Lowering, io: str) -> int:
+def _enter(tensors: Tensors, io: str) -> int:
     """Add the input of the file: NHWC, float32 or int8."""
-    source, builder = lowering.source, lowering.builder
+    source, builder = tensors.source, tensors.builder
     shape = source.shape(source.input)
     axes = layout.usual(len(shape))
     stored = layout.stored(shape, axes)
@@ -47,31 +48,31 @@ def _enter(lowering: Lowering, io: str) -> int:
         _need_int8(is_quantized=bool(keys) and len(keys) == len(source.readers(source.input)), name=source.input)
         index = builder.add_tensor(source.input, stored, "int8", source.rounded[keys[0]].quant)
         for key in keys:
-            lowering.define(key, "int8", index, axes)
+            tensors.define(key, "int8", index, axes)
         return index
     index = builder.add_tensor(source.input, stored, "float32")
-    lowering.define(source.input, "float32", index, axes)
+    tensors.define(source.input, "float32", index, axes)
     for key in keys:
         quant = source.rounded[key].quant
-        rounded = lowering.emit("QUANTIZE", [index], source.input + QUANTIZED, stored, "int8", quant=quant)
-        lowering.define(key, "int8", rounded, axes)
+        rounded = tensors.emit("QUANTIZE", [index], source.input + QUANTIZED, stored, "int8", quant=quant)
+        tensors.define(key, "int8", rounded, axes)
     return index
 
 
-def _leave(lowering: Lowering, io: str) -> int:
+def _leave(tensors: Tensors, io: str) -> int:
     """Return the output of the file, as in ONNX."""
-    source, builder = lowering.source, lowering.builder
+    source, builder = tensors.source, tensors.builder
     axes = layout.identity(len(source.shape(source.output)))
     is_quantized = source.output in source.rounded
     if io == "int8":
         _need_int8(is_quantized=is_quantized, name=source.output_name)
-        index = lowering.read(source.output, "int8", axes).index
+        index = tensors.read(source.output, "int8", axes).index
         builder.rename(index, source.output_name)
         return index
     if is_quantized:
-        rounded = lowering.read(source.output, "int8", axes).index
+        rounded = tensors.read(source.output, "int8", axes).index
         builder.rename(rounded, source.output_name + QUANTIZED)
-    index = lowering.read(source.output, "float32", axes).index
+    index = tensors.read(source.output, "float32", axes).index
     builder.rename(index, source.output_name)
     return index
 
@@ -84,16 +85,16 @@ def _need_int8(*, is_quantized: bool, name: str) -> None:
         )
 
 
-def _layout(lowering: Lowering) -> bytes:
+def _layout(tensors: Tensors) -> bytes:
     """Return the tensors of the ONNX graph that have another name in the file, or do not lie as usual."""
-    source, tensors = lowering.source, lowering.builder.tensors
+    source, written = tensors.source, tensors.builder.tensors
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for key, axes in lowering.axes.items():
+    for key, axes in tensors.axes.items():
         dtype = "int8" if key in source.rounded else "float32"
-        if not lowering.has(key, dtype):
+        if not tensors.has(key, dtype):
             continue
         name = source.rounded[key].name if key in source.rounded else key
-        tensor = tensors[lowering.read(key, dtype).index].name
+        tensor = written[tensors.read(key, dtype).index].name
         if name not in found or key in source.rounded:
             found[name] = (tensor, axes)
     public = source.rounded[source.output].name if source.output in source.rounded else source.output

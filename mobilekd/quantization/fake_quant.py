@@ -207,7 +207,10 @@ class _LearnedRounding(torch.autograd.Function):
                 values, quant.scale, quant.zero_point, quant.quant_min, quant.quant_max
             )
         ctx.save_for_backward(values, rounded)
-        ctx.ends = (quant.quant_min - quant.zero_point) * quant.scale, (quant.quant_max - quant.zero_point) * quant.scale  # type: ignore[attr-defined]
+        ctx.ends = (
+            (quant.quant_min - quant.zero_point) * quant.scale,
+            (quant.quant_max - quant.zero_point) * quant.scale,
+        )  # type: ignore[attr-defined]
         ctx.axis = quant.ch_axis if isinstance(quant, PerChannelFakeQuant) else None  # type: ignore[attr-defined]
         # Esser et al. 2020, section 2.2: balances a scale's step with that of the many values it serves.
         ctx.damping = 1 / math.sqrt(values[0].numel() * quant.quant_max)  # type: ignore[attr-defined]
