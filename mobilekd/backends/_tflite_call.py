@@ -167,7 +167,8 @@ class Call:
             output: Which output.
         """
         sink, shape = self.sinks[output], layout.stored(self.out_shape(output), axes)
-        fused = {} if sink.clamp not in _ACTIVATIONS else {"fusedActivationFunction": _ACTIVATIONS[sink.clamp]}
+        code = None if sink.clamp is None else _ACTIVATIONS.get(sink.clamp)
+        fused = {} if code is None else {"fusedActivationFunction": code}
         merged = {**(options or {}), **fused}
         if not self.is_int8:
             name = self.tensors.name_of(sink.tail, "float32")

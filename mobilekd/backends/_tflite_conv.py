@@ -120,27 +120,24 @@ def _weights(call: Call, order: tuple[int, ...], axis: int) -> tuple[int, int]:
     name = call.node.inputs[1]
     bias_name = call.node.inputs[2] if call.has(2) else f"{name}/no_bias"
     if call.is_int8:
-        return _int8_weights(call, call.source.weights[name], bias, bias_name, order, axis)
+        payload = call.source.weights[name]
+        return _int8_weights(call, payload, order, axis), _int32_bias(call, payload, bias, bias_name)
     real = np.ascontiguousarray(call.need_constant(1, "the weight").astype(np.float32).transpose(order))
     return _float_weight(call, name, real), call.tensors.constant(bias_name, bias.astype(np.float32))
 
 
-def _int8_weights(
-    call: Call, weight: Weight, bias: NDArray[np.generic], bias_name: str, order: tuple[int, ...], axis: int
-) -> tuple[int, int]:
-    """Return the int8 payload and the bias as int32 on the grid of the accumulator, input scale x weight scale."""
-    input_scale = np.float32(call.quant(0).scale[0])
-    grid = np.atleast_1d(input_scale * weight.scale)
+def _int8_weights(call: Call, weight: Weight, order: tuple[int, ...], axis: int) -> int:
+    quant = Quant(tuple(map(float, weight.scale)), 0, axis if len(weight.scale) > 1 else 0)
+    return call.tensors.constant(weight.name, np.ascontiguousarray(weight.payload.transpose(order)), quant)
+
+
+def _int32_bias(call: Call, weight: Weight, bias: NDArray[np.generic], name: str) -> int:
+    """Return the bias as int32 on the grid of the accumulator: input scale x weight scale."""
+    grid = np.atleast_1d(np.float32(call.quant(0).scale[0]) * weight.scale)
     steps = np.rint(bias.astype(np.float64) / grid.astype(np.float64))
-    limit = np.iinfo(np.int32).max
-    if np.abs(steps).max() > limit:
-        raise StageError(f"the bias {bias_name!r} does not fit int32 at its scale", hint="train longer")
-    payload = np.ascontiguousarray(weight.payload.transpose(order))
-    weight_quant = Quant(tuple(map(float, weight.scale)), 0, axis if len(weight.scale) > 1 else 0)
-    return (
-        call.tensors.constant(weight.name, payload, weight_quant),
-        call.tensors.constant(bias_name, steps.astype(np.int32), Quant(tuple(map(float, grid)))),
-    )
+    if np.abs(steps).max() > np.iinfo(np.int32).max:
+        raise StageError(f"the bias {name!r} does not fit int32 at its scale", hint="train longer")
+    return call.tensors.constant(name, steps.astype(np.int32), Quant(tuple(map(float, grid))))
 
 
 def _float_weight(call: Call, name: str, real: NDArray[np.float32]) -> int:

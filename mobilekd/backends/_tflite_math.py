@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mobilekd.backends import _tflite_layout as layout
 from mobilekd.backends._tflite_call import Call
 from mobilekd.backends._tflite_layout import Axes
-from mobilekd.backends._tflite_model import Option, Quant
+from mobilekd.backends._tflite_model import Quant
 from mobilekd.backends._tflite_tensors import Value
 from mobilekd.errors import StageError
 
@@ -48,7 +48,7 @@ def binary(call: Call) -> None:
 
 
 def extremum(call: Call) -> None:
-    """Write Max or Min of two sides; the int8 kernels keep one scale, so both sides are brought to that of the result."""
+    """Write Max or Min of two sides; the int8 kernels keep one scale, so both are brought to that of the result."""
     if len(call.node.inputs) != 2:
         raise StageError(f"{call.node.op} {call.node.name}: {len(call.node.inputs)} inputs; 2 are known")
     axes = _common_axes(call)
@@ -121,16 +121,9 @@ def affine(call: Call) -> None:
     call.finish("ADD", [float_op(call, "MUL", [value.index, product], "scaled", value), total], value.axes)
 
 
-def float_op(
-    call: Call,
-    kind: str,
-    inputs: Sequence[int],
-    part: str,
-    like: Value,
-    options: dict[str, Option] | None = None,
-) -> int:
+def float_op(call: Call, kind: str, inputs: Sequence[int], part: str, like: Value) -> int:
     """Add an operator whose result is as large as a tensor."""
-    return call.emit(kind, inputs, part, call.tensors.builder.tensors[like.index].shape, options=options)
+    return call.emit(kind, inputs, part, call.tensors.builder.tensors[like.index].shape)
 
 
 def number_as_int8(call: Call, value: float) -> int:

@@ -63,9 +63,21 @@ _OPTIONS = {
     "TRANSPOSE_CONV": "TransposeConvOptions",
 }
 # Operators whose int8 kernels came with a later version than the one of the table's rule "int8 is version 2".
-_INT8_VERSION = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TILE": 3, "BROADCAST_TO": 3}
-_SINGLE_VERSION = ("QUANTIZE", "RESHAPE", "LEAKY_RELU", "ELU", "HARD_SWISH", "PRELU", "NEG", "SQUEEZE", "POW")
-"""Operators whose version does not tell int8 from float."""
+_INT8_VERSION = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "BROADCAST_TO": 3}
+_SINGLE_VERSION = (
+    "TILE",
+    "DEPTH_TO_SPACE",
+    "QUANTIZE",
+    "RESHAPE",
+    "LEAKY_RELU",
+    "ELU",
+    "HARD_SWISH",
+    "PRELU",
+    "NEG",
+    "SQUEEZE",
+    "POW",
+)
+"""Operators whose version does not tell int8 from float; the reference set has TILE and DEPTH_TO_SPACE in version 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class Weight:
 
 
 class Source:
-    """A graph whose nodes read three kinds of names: real tensors, rounded tensors (by the output of their Q), constants.
+    """A graph whose nodes read three kinds of names: real tensors, rounded ones (the output of their Q), constants.
 
     Attributes:
         nodes: In the order in which they run; a QuantizeLinear has one input, a DequantizeLinear is not there.
@@ -193,14 +193,30 @@ def _weight(node: onnx.NodeProto, index: graph.QdqIndex) -> Weight:
 
 
 def _shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    known = (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for one in known:
-        dims = one.type.tensor_type.shape.dim
-        if all(size.HasField("dim_value") for size in dims):
-            shapes[one.name] = tuple(size.dim_value for size in dims)
-    return shapes
+    """Return the shapes that ONNX infers; a GroupNormalization, which stops its inference, keeps its input's."""
+    inferred = model
+    while True:
+        inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
+        known = (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
+        shapes = {one.name: shape for one in known if (shape := _known_shape(one)) is not None}
+        lost = [
+            node
+            for node in model.graph.node
+            if node.op_type == "GroupNormalization" and node.output[0] not in shapes and node.input[0] in shapes
+        ]
+        if not lost:
+            return shapes
+        inferred.graph.value_info.extend(
+            helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, shapes[node.input[0]])
+            for node in lost
+        )
+
+
+def _known_shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape") or not all(size.HasField("dim_value") for size in tensor.shape.dim):
+        return None
+    return tuple(size.dim_value for size in tensor.shape.dim)
 
 
 def _only(values: Sequence[onnx.ValueInfoProto], what: str) -> str:

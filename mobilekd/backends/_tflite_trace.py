@@ -1,4 +1,4 @@
-"""What flows through a TFLite file: the tensors asked for become outputs, so that every kernel set leaves them alone."""
+"""What flows through a TFLite file: the tensors asked for become outputs, which every kernel set leaves alone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +48,7 @@ def _run(model: bytes, graph: Graph, image: Float32, outputs: Sequence[int], ker
 
 def _rounded(image: Float32, tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
     steps = np.rint(image / np.float32(tensor.scale[0])) + tensor.zero_point[0]
-    return np.clip(steps, -128, 127).astype(np.int8)
+    return np.asarray(np.clip(steps, -128, 127), np.int8)
 
 
 def _real(value: np.ndarray[tuple[int, ...], np.dtype[np.generic]], tensor: Tensor) -> Float32:
