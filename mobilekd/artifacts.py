@@ -66,7 +66,7 @@ class DeployedModel(Artifact):
 
 @dataclass(frozen=True, slots=True)
 class ParityReport(Artifact):
-    """parity.json: one row per deployment and kernel set (see parity.py)."""
+    """parity.json: one row per deployment and kernel set (parity.py); each int8 one tensor by tensor (drift.py)."""
 
 
 @dataclass(frozen=True, slots=True)

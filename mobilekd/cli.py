@@ -21,6 +21,8 @@ from mobilekd.errors import (
 )
 from mobilekd.failures import report_bug, show_failure, show_usage
 from mobilekd.options import (
+    BisectOption,
+    BoundOption,
     BundleArgument,
     CacheOption,
     DataOption,
@@ -128,12 +130,28 @@ def bench(
 
 
 @app.command()
-def parity(*, bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Show how each deployed model compares with the model that was trained."""
-    from mobilekd.release.bundle import recorded_parity
-    from mobilekd.show_bundle import show_parity
+def parity(
+    *, bundle: BundleArgument, bisect: BisectOption = False, bound: BoundOption = None, as_json: JsonOption = False
+) -> None:
+    """Show how each deployed model compares with the model that was trained.
 
-    show_parity(recorded_parity(bundle), as_json=as_json)
+    With --bisect, tensor by tensor: the first operator of each int8 model that adds more than rounding. Exit code 7
+    when there is one, with the result on stdout all the same.
+    """
+    from mobilekd.release.recorded import recorded_drift, recorded_parity
+    from mobilekd.show_bundle import show_parity
+    from mobilekd.show_drift import check_drift, show_drift
+
+    if bound is not None and not bisect:
+        raise ConfigError(
+            "--bound counts with --bisect only", hint=f"mobilekd parity {bundle} --bisect --bound {bound:g}"
+        )
+    if not bisect:
+        show_parity(recorded_parity(bundle), as_json=as_json)
+        return
+    record = recorded_drift(bundle)
+    show_drift(record, bound, as_json=as_json)
+    check_drift(record, bound)
 
 
 @bundle_app.command("inspect")

@@ -97,25 +97,6 @@ def _is_spatial_mean(node: NodeProto, constants: Mapping[str, NDArray[np.generic
     return axes in ([2, 3], [-2, -1])
 
 
-def name_weights(model: ModelProto) -> ModelProto:
-    """Return the QDQ model with weights named for their layer: "features.0.weight", "features.0.bias"."""
-    index = index_qdq(model)
-    renamed: dict[str, str] = {}
-    for node in model.graph.node:
-        if node.op_type not in WEIGHTED_OPS or node.input[1] not in index.weights:
-            continue
-        bias = node.input[2] if len(node.input) > 2 else ""
-        layer = bias.removesuffix("_bias").removesuffix(".weight").removesuffix(".bias") or node.name
-        renamed[index.weights[node.input[1]].input[0]] = f"{layer}.weight"
-        if bias:
-            renamed[bias] = f"{layer}.bias"
-    for one in model.graph.initializer:
-        one.name = renamed.get(one.name, one.name)
-    for node in model.graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-    return model
-
-
 def snap_biases(model: ModelProto) -> ModelProto:
     """Return the QDQ model with every bias moved to the integer grid of its accumulator.
 
@@ -155,7 +136,7 @@ def bias_grid(node: NodeProto, index: QdqIndex) -> NDArray[np.float32] | None:
 def read_table(model: ModelProto) -> QuantTable:
     """Return the quantization table of a QDQ graph whose weights are named and whose biases are snapped."""
     index = index_qdq(model)
-    names = _public_names(model, index)
+    names = public_names(model, index)
     found: dict[str, TensorQuant] = {}
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
@@ -188,7 +169,7 @@ def _tensor_quant(name: str, role: str, node: NodeProto, index: QdqIndex) -> Ten
     )
 
 
-def _public_names(model: ModelProto, index: QdqIndex) -> dict[str, str]:
+def public_names(model: ModelProto, index: QdqIndex) -> dict[str, str]:
     """Map the tensor that is rounded into a graph output to that output's name."""
     return {index.rounded[one.name]: one.name for one in model.graph.output if one.name in index.rounded}
 
@@ -196,7 +177,7 @@ def _public_names(model: ModelProto, index: QdqIndex) -> dict[str, str]:
 def strip_qdq(model: ModelProto) -> ModelProto:
     """Return the float graph of a QDQ graph: no Q/DQ nodes, weights = int8 x scale, activations keep their names."""
     index = index_qdq(model)
-    public = _public_names(model, index)
+    public = public_names(model, index)
     stripped = ModelProto()
     stripped.CopyFrom(model)
     del stripped.graph.node[:]

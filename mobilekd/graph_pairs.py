@@ -1,7 +1,7 @@
-"""Q/DQ pairs that follow each other in an ONNX graph."""
+"""Q/DQ pairs that follow each other in an ONNX graph: equal ones are merged, others get an operator between them."""
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from mobilekd.graph import index_qdq
 
@@ -30,4 +30,26 @@ def merge_repeated_pairs(model: ModelProto) -> ModelProto:
     read = outputs.union(*(node.input for node in model.graph.node))
     for quant in [one for name, one in quants.items() if name not in read]:
         model.graph.node.remove(quant)
+    return model
+
+
+def separate_pairs(model: ModelProto) -> ModelProto:
+    """Return the QDQ model with an Identity between a DequantizeLinear and a QuantizeLinear of another scale.
+
+    The tensor is rounded twice, and each rounding needs a name in the table. The simplifier leaves such a pair where
+    it took out an operator that does nothing.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    nodes = []
+    for node in model.graph.node:
+        source = makers.get(node.input[0]) if node.op_type == "QuantizeLinear" else None
+        if source is not None and source.op_type == "DequantizeLinear":
+            again = f"{node.output[0]}_again"
+            nodes.append(helper.make_node("Identity", [node.input[0]], [again], name=again))
+            node.input[0] = again
+        nodes.append(node)
+    if len(nodes) > len(model.graph.node):
+        kept = [type(node).FromString(node.SerializeToString()) for node in nodes]
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
     return model

@@ -22,6 +22,10 @@ SkipOption = Annotated[bool, typer.Option("--skip-bad-images", help="Go on witho
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the bundle goes.")]
 CacheOption = Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Where finished stages are kept.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+BisectOption = Annotated[bool, typer.Option("--bisect", help="Name the first tensor that drifts, in every model.")]
+BoundOption = Annotated[
+    float | None, typer.Option("--bound", metavar="STEPS", min=0.0, help="With --bisect: steps that are rounding; 2.")
+]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .mobilekd.zip, or a bundle folder.")]
 
 

@@ -7,13 +7,14 @@ from onnx import numpy_helper
 from mobilekd import graph
 from mobilekd.errors import ConfigError, StageError
 from mobilekd.graph_pairs import merge_repeated_pairs
+from mobilekd.graph_weights import name_weights
 from mobilekd.quant_table import QuantTable, load_table, save_table
 from tests.tiny import CONV_SCALES, GEMM_SCALES, IMAGE_SCALE, POOL_SCALE, tiny_qdq
 
 
 @pytest.fixture
 def named() -> onnx.ModelProto:
-    return graph.snap_biases(graph.name_weights(tiny_qdq()))
+    return graph.snap_biases(name_weights(tiny_qdq()))
 
 
 def run(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
@@ -42,7 +43,7 @@ def test_a_bias_moves_by_at_most_half_its_grid(named) -> None:
 
 def test_a_bias_that_does_not_fit_int32_is_refused() -> None:
     with pytest.raises(StageError, match=r"stem\.conv\.bias"):
-        graph.snap_biases(graph.name_weights(tiny_qdq(conv_bias=(1e12, 0.0))))
+        graph.snap_biases(name_weights(tiny_qdq(conv_bias=(1e12, 0.0))))
 
 
 def test_the_table_holds_every_scale_of_the_graph(named) -> None:

@@ -38,6 +38,7 @@ def lower(network: nn.Module, example: Tensor) -> GraphModule:
         _drop_no_ops,
         folding.compute_constants,
         rewriting.write_out_attention,
+        rewriting.flatten_linears,
         rewriting.unify_means,
         rewriting.shuffle_by_gather,
         folding.fold_batch_norms,
@@ -50,6 +51,7 @@ def lower(network: nn.Module, example: Tensor) -> GraphModule:
         one(graph)
         graph.graph.eliminate_dead_code()
         graph.recompile()
+    graph.delete_all_unused_submodules()
     graph.graph.lint()  # type: ignore[no-untyped-call]
     return graph
 
@@ -119,6 +121,9 @@ def _replace_in_place(model: GraphModule) -> None:
 def _drop_no_ops(model: GraphModule) -> None:
     """Drop what does nothing in evaluation mode; `view`, which asks for contiguous memory, becomes `reshape`."""
     for node in list(model.graph.nodes):
+        if node.target == "_guards_fn":  # torch.export's check of the input's shape
+            model.graph.erase_node(node)
+            continue
         if node.target is aten.view.default:
             node.target = aten.reshape.default
         is_activated = node.target is aten.dropout.default and len(node.args) > 2 and node.args[2]

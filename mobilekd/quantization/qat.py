@@ -100,7 +100,8 @@ def snap_biases(prepared: GraphModule) -> None:
             continue
         image, weight = (parts.get(str(one.target)) for one in node.args[:2])
         if isinstance(image, FakeQuant) and isinstance(weight, FakeQuant):
-            bias = prepared.get_parameter(node.args[2].target)
+            bias = constant(prepared, node.args[2])
+            assert bias is not None
             step = image.scale.double()
             with torch.no_grad():
                 smallest = bias.abs().double() / (step * _LARGEST_BIAS_STEPS)

@@ -7,9 +7,14 @@ from torch import Tensor
 
 Calibration = Literal["minmax", "moving_average", "percentile", "mse"]
 
-SMALLEST_SCALE = 2.0**-24
+SMALLEST_SCALE = 2.0**-60
 """torchao's own floor of 2**-12 is above the scale of a channel with small weights (|w| < 0.031), which would then lose
-bits; any positive floor that training and conversion share will do."""
+bits (a layer scale of 1e-6 folded into its layer would leave zeros); any positive floor that training and conversion
+share will do."""
+
+_SMALLEST_SHARE = 2.0**-20
+"""Scale of a channel, as a share of the layer's largest. A channel whose weights are all but zero would else have an
+accumulator so fine that XNNPACK refuses to rescale it and its bias does not fit int32."""
 
 _BINS = 4096
 _PERCENTILE = 0.9999
@@ -113,6 +118,7 @@ def weight_scales(weight: Tensor, axis: int, how: Calibration) -> Tensor:
     """
     rows = weight.detach().transpose(0, axis).reshape(weight.shape[axis], -1)
     top = rows.abs().amax(dim=1)
+    top = top.clamp_min(float(top.max()) * _SMALLEST_SHARE)
     if how != "mse":
         return (top / 127).clamp_min(SMALLEST_SCALE)
     best_scale, best_error = top / 127, torch.full_like(top, torch.inf)

@@ -29,6 +29,21 @@ def write_out_attention(model: GraphModule) -> None:
         replace(node, call(model, node, aten.matmul.default, (weights, value)))
 
 
+def flatten_linears(model: GraphModule) -> None:
+    """Write a linear layer on tokens [batch, ..., channels] as one on rows [n, channels].
+
+    ONNX writes the first as MatMul with a transposed weight and an Add, which no runtime reads as one int8 layer; the
+    second is a Gemm with its bias.
+    """
+    for node in list(model.graph.nodes):
+        if node.target is not aten.linear.default or rank(node) < 3:
+            continue
+        source, *rest = node.args
+        rows = call(model, node, aten.reshape.default, (source, [-1, shape(source)[-1]]))
+        linear = call(model, node, aten.linear.default, (rows, *rest))
+        replace(node, call(model, node, aten.reshape.default, (linear, [-1, *shape(node)])))
+
+
 def unify_means(model: GraphModule) -> None:
     """Write every mean over a whole map as one operator that keeps the dimensions, which runtimes pool in NHWC."""
     for node in list(model.graph.nodes):
@@ -37,14 +52,17 @@ def unify_means(model: GraphModule) -> None:
         source = node.args[0]
         if node.target is aten.adaptive_avg_pool2d.default:
             wanted, size = pair(node.args[1]), shape(source)[1:]
-            if wanted == (1, 1):
-                replace(node, call(model, node, aten.mean.dim, (source, [2, 3], True)))
-            elif wanted == size:
+            if wanted == size:
                 replace(node, source)
+            elif wanted == (1, 1):
+                replace(node, call(model, node, aten.mean.dim, (source, [2, 3], True)))
         elif node.target is aten.mean.dim and sorted(int(axis) % 4 for axis in node.args[1]) == [2, 3]:
+            is_point = shape(source)[1:] == (1, 1)  # the mean of one pixel is that pixel: nothing to round again
             if not argument(node, 2, default=False):
-                kept = call(model, node, aten.mean.dim, (source, [2, 3], True))
+                kept = source if is_point else call(model, node, aten.mean.dim, (source, [2, 3], True))
                 replace(node, call(model, node, aten.flatten.using_ints, (kept, 1)))
+            elif is_point:
+                replace(node, source)
             else:
                 node.args = (source, [2, 3], True)
 

@@ -3,27 +3,29 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 _MARGIN = 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A linear or logarithmic axis from low to high, drawn over 0 to 100 %."""
+    """A linear, logarithmic or square-root axis from low to high, drawn over 0 to 100 %."""
 
     low: float
     high: float
-    is_log: bool
+    kind: Literal["linear", "log", "root"]
 
     def place(self, value: float) -> float:
         """Return the place of a value, in percent of the axis; values outside stand at its ends."""
         value = max(value, self.low)
-        low, high, value = (math.log10(one) if self.is_log else one for one in (self.low, self.high, value))
+        bend = {"linear": float, "log": math.log10, "root": math.sqrt}[self.kind]
+        low, high, value = (bend(one) for one in (self.low, self.high, value))
         return 100 * min(1.0, max(0.0, (value - low) / (high - low)))
 
     def ticks(self, wanted: int = 4) -> tuple[float, ...]:
         """Return round values on the axis, about as many as wanted."""
-        return _log_ticks(self, wanted) if self.is_log else _linear_ticks(self, wanted)
+        return {"linear": _linear_ticks, "log": _log_ticks, "root": _root_ticks}[self.kind](self, wanted)
 
 
 def linear_axis(values: Iterable[float], *, least_span: float = 0.0) -> Axis:
@@ -38,7 +40,7 @@ def linear_axis(values: Iterable[float], *, least_span: float = 0.0) -> Axis:
     span = max(high - low, least_span, abs(high) * 1e-6, 1e-12)
     middle = (low + high) / 2
     reach = span * (0.5 + _MARGIN)
-    return Axis(middle - reach, middle + reach, is_log=False)
+    return Axis(middle - reach, middle + reach, "linear")
 
 
 def log_axis(values: Iterable[float]) -> Axis:
@@ -47,7 +49,12 @@ def log_axis(values: Iterable[float]) -> Axis:
     low, high = math.log10(min(known)), math.log10(max(known))
     reach = max(high - low, 0.3) * (0.5 + _MARGIN)
     middle = (low + high) / 2
-    return Axis(10 ** (middle - reach), 10 ** (middle + reach), is_log=True)
+    return Axis(10 ** (middle - reach), 10 ** (middle + reach), "log")
+
+
+def root_axis(high: float) -> Axis:
+    """Return an axis from 0 to `high` that spreads small values and still shows zero."""
+    return Axis(0.0, high * (1 + _MARGIN), "root")
 
 
 def tick_label(value: float) -> str:
@@ -77,3 +84,15 @@ def _log_ticks(axis: Axis, wanted: int) -> tuple[float, ...]:
             break
     every = max(1, len(inside) // (2 * wanted))
     return tuple(inside[::every])
+
+
+def _root_ticks(axis: Axis, wanted: int) -> tuple[float, ...]:
+    """Return zero and round values, from the top down as near as their labels may stand."""
+    top = math.floor(math.log10(axis.high))
+    round_values = (factor * 10.0**power for power in range(top, top - 4, -1) for factor in (5, 2, 1))
+    ticks: list[float] = []
+    for value in round_values:
+        above = axis.place(ticks[-1]) if ticks else 100.0 + 80 / wanted
+        if value <= axis.high and min(above - axis.place(value), axis.place(value)) >= 80 / wanted:
+            ticks.append(value)
+    return (0.0, *reversed(ticks))

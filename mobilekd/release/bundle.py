@@ -28,7 +28,7 @@ from mobilekd.release.manifest import (
 )
 from mobilekd.release.reference import HOST, Runtime, error_steps
 
-__all__ = ["Rerun", "VerifyReport", "inspect", "open_bundle", "recorded_parity", "unpack_models", "verify"]
+__all__ = ["Rerun", "VerifyReport", "inspect", "open_bundle", "read_manifests", "unpack_models", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def verify(path: Path, runtime: Runtime = HOST) -> VerifyReport:
         VerificationError: A file is missing, changed or too many (named), or a model answers otherwise (named).
     """
     files = open_bundle(path)
-    manifest, measurements, digest = _manifests(files)
+    manifest, measurements, digest = read_manifests(files)
     _check_inventory(files, (*manifest.files, *measurements.files))
     with tempfile.TemporaryDirectory(prefix="mobilekd-verify-") as scratch:
         reruns, not_run = _rerun_all(_Copies(files, manifest, Path(scratch)), runtime)
@@ -109,7 +109,7 @@ def inspect(path: Path) -> dict[str, Any]:
         VerificationError: It is not a bundle.
     """
     files = open_bundle(path)
-    manifest, measurements, digest = _manifests(files)
+    manifest, measurements, digest = read_manifests(files)
     document = manifest.model_dump(mode="json")
     sizes = {entry.path: entry.bytes for entry in manifest.files}
     summary = {key: document[key] for key in _SHOWN}
@@ -124,17 +124,6 @@ def inspect(path: Path) -> dict[str, Any]:
         "not_measured": [*manifest.not_measured, *measurements.not_measured],
         "measurements": {**measured, "digest": measurements.digest, "file": LATENCY},
     }
-
-
-def recorded_parity(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of the parity table that a bundle carries.
-
-    Raises:
-        ConfigError: Nothing is there.
-        VerificationError: It is not a bundle.
-    """
-    manifest, _, _ = _manifests(open_bundle(path))
-    return list(manifest.parity)
 
 
 def unpack_models(path: Path, folder: Path) -> tuple[list[Measured], Path, dict[str, float | None]]:
@@ -155,7 +144,7 @@ def unpack_models(path: Path, folder: Path) -> tuple[list[Measured], Path, dict[
         VerificationError: The bundle is not what was packed.
     """
     files = open_bundle(path)
-    manifest, measurements, _ = _manifests(files)
+    manifest, measurements, _ = read_manifests(files)
     _check_inventory(files, (*manifest.files, *measurements.files))
     copies = _Copies(files, manifest, folder)
     models = [Measured(model.deployment, copies.copy(model.file), model.facts()) for model in manifest.models]
@@ -168,8 +157,12 @@ def unpack_models(path: Path, folder: Path) -> tuple[list[Measured], Path, dict[
 _SHOWN = ("mobilekd", "pipeline", "profile", "dataset", "labels", "preprocessing", "accuracy", "parity", "licences")
 
 
-def _manifests(files: BundleFiles) -> tuple[Manifest, Measurements, str]:
-    """Return both manifests and the bundle's digest, each checked against the digest that covers it."""
+def read_manifests(files: BundleFiles) -> tuple[Manifest, Measurements, str]:
+    """Return both manifests and the bundle's digest, each checked against the digest that covers it.
+
+    Raises:
+        VerificationError: A manifest is missing, was changed, or is of another version.
+    """
     files.require(MANIFEST)
     measured = files.read(MEASUREMENTS_MANIFEST, limit_bytes=MAX_MANIFEST_BYTES)
     measurements = parse_measurements(measured, f"{files.path}: {MEASUREMENTS_MANIFEST}")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from mobilekd.backend import DeployedFacts
+from mobilekd.drift import Walk
 from mobilekd.errors import StageError
 from mobilekd.profile import Deployment, Profile
 from mobilekd.quant_table import QuantTable, load_table
@@ -83,6 +84,8 @@ class ParityTable(_Record):
     rows: tuple[ParityRow, ...]
     images: int
     tolerance: dict[str, Any] = {}
+    drift_images: int = 0
+    drift: tuple[Walk, ...] = ()
 
 
 class LatencyRow(_Record):

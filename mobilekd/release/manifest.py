@@ -27,6 +27,7 @@ MEASUREMENTS = "measurements"
 MEASUREMENTS_MANIFEST = "measurements/manifest.json"
 LATENCY = "measurements/latency.json"
 REPORT = "report.html"
+DRIFT = "drift.json"
 MEASURED_REPORT = "measurements/report.html"
 MAX_MANIFEST_BYTES = 16 << 20
 

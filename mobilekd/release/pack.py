@@ -18,6 +18,7 @@ from mobilekd.release.cards import accuracy, dataset_entry, preprocessing, profi
 from mobilekd.release.evidence import Deployed, Evidence
 from mobilekd.release.licences import licences_of, licences_text
 from mobilekd.release.manifest import (
+    DRIFT,
     LATENCY,
     MANIFEST,
     MEASURED_REPORT,
@@ -35,6 +36,7 @@ from mobilekd.release.manifest import (
     manifest_text,
     sealed,
 )
+from mobilekd.release.recorded import write_drift
 from mobilekd.release.reference import Runtime, logit_step
 from mobilekd.release.report import measured_report, release_report
 
@@ -74,6 +76,8 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
     for part in ("models", "reference", MEASUREMENTS):
         (folder / part).mkdir(parents=True)
     shutil.copyfile(evidence.table_path, folder / "quant_table.json")
+    if evidence.parity.drift:
+        write_drift(evidence.parity.drift_images, evidence.parity.drift, folder / DRIFT)
     (folder / "labels.txt").write_text("".join(f"{_one_line(name)}\n" for name in evidence.dataset.classes), "utf-8")
     reference, image = _write_reference_input(evidence, options, folder)
     writer = _ModelWriter(evidence, image, runtime, folder, scratch)

@@ -22,6 +22,7 @@ from mobilekd.release.manifest import (
 from mobilekd.release.markup import NOTHING, Html, join, tag
 from mobilekd.release.report_accuracy import accuracy_ladder, parity_table, size_chart
 from mobilekd.release.report_contents import file_table, licence_list, model_table, tensor_table
+from mobilekd.release.report_drift import drift_lede, drift_plots
 from mobilekd.release.report_format import milliseconds, percent
 from mobilekd.release.report_header import Tile, float_layers_tile, latency_tile, proved_tiles, tile_row, verdict
 from mobilekd.release.report_latency import latency_plot, latency_table
@@ -127,6 +128,7 @@ def _proved_sections(evidence: Evidence) -> tuple[Html, ...]:
     return (
         _section("Accuracy", split, accuracy_ladder(evidence)),
         _section("Parity", held, parity_table(evidence)),
+        _section("Drift by tensor", drift_lede(evidence), drift_plots(evidence.parity.drift)),
         _section("Size", "Model files as they ship; 1 MB is 1,000,000 bytes.", size_chart(evidence)),
         _section(
             "Training", "Loss and top-1 by epoch, as logged in training.", tag("div", {"class": "panels"}, *curves)

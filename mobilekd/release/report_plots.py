@@ -19,7 +19,8 @@ def _percent(value: float) -> str:
     return f"{value:.2f}%"
 
 
-def _svg(height: int, label: str, *children: Html) -> Html:
+def svg(height: int, label: str, *children: Html) -> Html:
+    """Return a plot as wide as its place; `label` is read out where it can't be seen."""
     return tag("svg", {"width": "100%", "height": height, "role": "img", "aria-label": label}, *children)
 
 
@@ -39,7 +40,7 @@ def tick_row(axis: Axis, unit: str) -> Html:
         )
         for tick in ticks
     )
-    return _svg(14, "axis", *labels)
+    return svg(14, "axis", *labels)
 
 
 def _anchor(axis: Axis, value: float) -> str:
@@ -51,7 +52,7 @@ def dot_lane(axis: Axis, value: float, reference: float, kind: str) -> Html:
     """Return one lane of a dot plot: a dot, and a line to the reference value that it is compared with."""
     place, origin = _percent(axis.place(value)), _percent(axis.place(reference))
     middle = _LANE_PX / 2
-    return _svg(
+    return svg(
         _LANE_PX,
         tick_label(value),
         *(_rule(axis, tick, "grid") for tick in axis.ticks()),
@@ -64,7 +65,7 @@ def dot_lane(axis: Axis, value: float, reference: float, kind: str) -> Html:
 def bar_lane(share: float, kind: str) -> Html:
     """Return one bar of a bar chart that starts at zero; `share` of the longest bar, in 0 to 1."""
     width = _percent(max(100 * share, 0.4))
-    return _svg(
+    return svg(
         _LANE_PX,
         f"{100 * share:.0f} %",
         tag("rect", {"class": f"bar {kind}", "y": 5, "width": width, "height": 12, "rx": 2}),
@@ -84,7 +85,7 @@ def latency_strip(axis: Axis, row: LatencyRow, samples_ms: Sequence[float], kind
         {"y": 7, "width": "100%", "height": _STRIP_PX - 14, "viewBox": "0 0 1000 10", "preserveAspectRatio": "none"},
         tag("path", {"class": f"sample {kind}", "d": strokes}),
     )
-    return _svg(
+    return svg(
         _STRIP_PX,
         f"{row.deployment}: {len(samples_ms)} timed runs",
         *(_rule(axis, tick, "grid") for tick in axis.ticks()),
@@ -160,10 +161,10 @@ def _curve(curve: _Curve) -> Html:
     }
     ends = (("start", "0", f"epoch {first:g}"), ("end", "100%", f"{last:g}"))
     names = [tag("text", {"x": x, "y": _CURVE_PX + 15, "text-anchor": anchor}, text) for anchor, x, text in ends]
-    plot = _svg(
+    plot = svg(
         _CURVE_PX + 20,
         f"{curve.title} over epochs",
-        *_levels(axis, _CURVE_PX, curve.unit),
+        *levels(axis, _CURVE_PX, curve.unit),
         line,
         tag("circle", {"class": "dot plain", **end}),
         *names[: 1 + (last > first)],
@@ -173,7 +174,7 @@ def _curve(curve: _Curve) -> Html:
     return tag("figure", {"class": "curve-panel"}, title, plot)
 
 
-def _levels(axis: Axis, height: int, unit: str) -> list[Html]:
+def levels(axis: Axis, height: int, unit: str) -> list[Html]:
     """Return horizontal grid lines with their values in the margin."""
     parts: list[Html] = []
     for tick in axis.ticks(4):
@@ -196,7 +197,7 @@ def range_plot(title: str, tensors: Sequence[TensorQuant]) -> Html:
         _range_mark(axis, tensor, channels, 100 * (index + 0.5) / len(tensors))
         for index, (tensor, channels) in enumerate(zip(tensors, ranges, strict=True))
     ]
-    plot = _svg(_RANGE_PX, f"{title}: ranges in graph order", *_levels(axis, _RANGE_PX, ""), *marks)
+    plot = svg(_RANGE_PX, f"{title}: ranges in graph order", *levels(axis, _RANGE_PX, ""), *marks)
     count = f"{len(tensors)} tensors, input to output"
     return tag("figure", {}, tag("figcaption", {}, tag("span", {}, title), tag("span", {}, count)), plot)
 

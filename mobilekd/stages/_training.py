@@ -43,7 +43,7 @@ class TrainingStage(Stage):
         """Return the training options as the loop takes them."""
         from mobilekd.training.loop import Recipe
 
-        names = Recipe.__dataclass_fields__
+        names = Recipe.__dataclass_fields__.keys() & type(self).model_fields.keys()
         return Recipe(**{name: getattr(self, name) for name in names})
 
 

@@ -23,6 +23,7 @@ class Export(Stage):
     needs = (Dataset, Student, QatStudent)
     makes = OnnxModel
     tools: ClassVar[tuple[str, ...]] = ("torch", "torchao", "timm", "onnx", "onnxscript")
+    version: ClassVar[int] = 2
 
     opset: int = Field(default=18, ge=18, le=23)
 
@@ -34,6 +35,7 @@ class Export(Stage):
         """Write float.onnx and qdq.onnx, each for one image."""
         import torch
 
+        from mobilekd.quantization.lowering import lower
         from mobilekd.training.data import open_split
 
         torch.manual_seed(0)
@@ -42,7 +44,7 @@ class Export(Stage):
         two = torch.from_numpy(train.normalized(slice(0, 2)))
         student = inputs.newest(Student)
         with context.progress.bar("export: float and int8 graphs", 2) as bar:
-            self._write(load_network(student), two[:1], context.out / "float.onnx")
+            self._write(lower(load_network(student), two), two[:1], context.out / "float.onnx")
             bar.advance(1)
             self._write(_int8_graph(student, inputs.newest(QatStudent), two), two[:1], context.out / "qdq.onnx")
             bar.advance(1)
@@ -74,10 +76,10 @@ def _int8_graph(student: Student, trained: QatStudent, example: "Tensor") -> "Gr
     import safetensors.torch
 
     from mobilekd.quantization import qat
-    from mobilekd.quantization.scheme import Scheme
+    from mobilekd.quantization.post_training import PostTraining
 
-    scheme = Scheme(network_facts(trained)["symmetry"])
-    prepared = qat.prepare(load_network(student), example, scheme)
-    qat.set_observers(prepared, activations=False)
+    facts = network_facts(trained)
+    recipe = PostTraining(symmetry=facts["symmetry"], equalize=facts["equalize"])
+    prepared = recipe.blank(load_network(student), example, frozenset(facts["keep_float"]))
     prepared.load_state_dict(safetensors.torch.load_file(trained.path / "model.safetensors"))
     return qat.convert(prepared)

@@ -1,11 +1,12 @@
 """Fine-tune the student to int8: calibrate, then train with its own rounding, the teacher kept on."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from mobilekd import artifacts
-from mobilekd.artifacts import Dataset, Student, Teacher
+from mobilekd.artifacts import Dataset, Student, Teacher, write_json
+from mobilekd.errors import ConfigError
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages._packages import missing_packages
 from mobilekd.stages._training import (
@@ -20,21 +21,36 @@ from mobilekd.stages._training import (
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
+    from mobilekd.quantization.post_training import PostTraining
     from mobilekd.training.data import Images
+    from mobilekd.training.loop import History
+
+_CALIBRATION_BATCH = 64
+_JUDGED_IMAGES = 64
+_WORSE = 0.002
 
 
 class Quantize(TrainingStage):
-    """Options of quantization-aware training (QAT); epochs = 0 keeps the calibrated network as it is (PTQ).
+    """Options of quantization: calibration, then training with the rounding (QAT); epochs = 0 stops at calibration.
 
     Attributes:
         method, temperature, soft_weight: Distillation from the teacher during QAT; see `Distill`.
         symmetry: "symmetric" keeps zero points at 0, which every runtime takes.
-        calibration_batches: Batches of training images that set the activation ranges.
+        calibration_images: Training images that set the activation ranges.
+        activation_range: "mse" (least squared error), "percentile" (99.99 %), "moving_average" or "minmax".
+        weight_range: "mse" or "minmax".
+        equalize: Cross-layer equalization before calibration; for networks with depthwise layers.
+        correct_biases: After calibration, let every layer have the mean output of the float network.
+        scales: "learned" trains every scale (LSQ); "fixed" keeps activations as calibrated, weights at their range.
+        train_images: Images of an epoch; 0 means all.
+        ema: Decay of a moving average of the weights that ships in their place; 0 switches it off.
+        keep_float: Layers whose weights stay float, by name; `mobilekd sensitivity` lists them.
     """
 
     needs = (Dataset, Teacher, Student)
     makes = artifacts.QatStudent
     tools: ClassVar[tuple[str, ...]] = (*TrainingStage.tools, "torchao")
+    version: ClassVar[int] = 2
 
     epochs: int = Field(default=3, ge=0, le=10000)
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -43,7 +59,15 @@ class Quantize(TrainingStage):
     temperature: float = Field(default=4.0, gt=0)
     soft_weight: float = Field(default=0.9, ge=0, le=1)
     symmetry: Literal["symmetric", "asymmetric"] = "symmetric"
-    calibration_batches: int = Field(default=16, ge=1)
+    calibration_images: int = Field(default=512, ge=1)
+    activation_range: Literal["mse", "percentile", "moving_average", "minmax"] = "mse"
+    weight_range: Literal["mse", "minmax"] = "mse"
+    equalize: bool = False
+    correct_biases: bool = False
+    scales: Literal["learned", "fixed"] = "learned"
+    train_images: int = Field(default=0, ge=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    keep_float: tuple[str, ...] = ()
 
     @field_validator("method")
     @classmethod
@@ -60,38 +84,107 @@ class Quantize(TrainingStage):
 
         from mobilekd.quantization import qat
         from mobilekd.training.data import open_split
-        from mobilekd.training.loop import Run, fit, predict
 
         torch.manual_seed(self.seed)
         torch.set_num_threads(self.threads)
         folder = inputs.newest(Dataset).path
         train, validation, test = (open_split(folder, split) for split in ("train", "calibration", "test"))
-        prepared = self.prepare(inputs.newest(Student), train)
-        teacher = load_network(inputs.newest(Teacher))
-        loss = distillation_loss(self, prepared, teacher)
-        checkpoint = context.scratch / "checkpoint.pt"
-        run = Run("quantize", prepared, loss, train, validation, checkpoint, context.progress, in_train_mode=False)
-        history = fit(run, self.recipe())
-        predict(prepared, validation)  # weight ranges follow their weights in a forward pass: here, the last step's
+        student = inputs.newest(Student)
+        prepared = self._calibrated(student, train)
+        judge = _Judge(prepared, validation)
+        before = judge.report()
+        history = self._train(prepared, inputs, (train, validation), context)
+        qat.settle_scales(prepared)
+        after = judge.report()
+        if self.epochs and after["top1"] < before["top1"] - _WORSE:
+            context.progress.say(_why_worse(before, after))
         qat.snap_biases(prepared)
+        write_json(context.out / "layers.json", {"calibrated": before, "trained": after if self.epochs else None})
+        facts: dict[str, object] = {
+            "method": self.method,
+            "symmetry": self.symmetry,
+            "equalize": self.equalize,
+            "keep_float": sorted(self.keep_float),
+        }
         write_result(
-            context.out,
-            prepared,
-            facts={**network_facts(inputs.newest(Student)), "method": self.method, "symmetry": self.symmetry},
-            history=history,
-            test=test,
+            context.out, prepared, facts={**network_facts(student), **facts}, history=history, test=test
         )
 
-    def prepare(self, student: Student, train: "Images") -> "GraphModule":
-        """Return the calibrated network with fake quant, ready to train."""
+    def post_training(self) -> "PostTraining":
+        """Return the options of calibration."""
+        from mobilekd.quantization.post_training import PostTraining
+
+        names = PostTraining.__dataclass_fields__
+        return PostTraining(**{name: getattr(self, name) for name in names})
+
+    def _calibrated(self, student: Student, train: "Images") -> "GraphModule":
         import torch
 
-        from mobilekd.quantization import qat
-        from mobilekd.quantization.scheme import Scheme
+        recipe = self.post_training()
+        batches = [torch.from_numpy(train.normalized(rows)) for rows in calibration_rows(train, self.calibration_images)]
+        lowered = recipe.lowered(load_network(student), batches[0][:2])
+        return recipe.calibrated(lowered, batches, frozenset(self.keep_float))
 
-        example = torch.from_numpy(train.normalized(slice(0, 2)))
-        prepared = qat.prepare(load_network(student), example, Scheme(self.symmetry))
-        order = range(0, min(len(train), self.calibration_batches * self.batch_size), self.batch_size)
-        batches = (slice(start, start + self.batch_size) for start in order)
-        qat.calibrate(prepared, (torch.from_numpy(train.normalized(rows)) for rows in batches))
-        return prepared
+    def _train(
+        self, prepared: "GraphModule", inputs: Inputs, splits: "tuple[Images, Images]", context: Context
+    ) -> "History":
+        from mobilekd.quantization import qat
+        from mobilekd.training.loop import Run, fit
+
+        if not self.epochs:
+            return []
+        if self.scales == "learned":
+            qat.learn_scales(prepared)
+        loss = distillation_loss(self, prepared, load_network(inputs.newest(Teacher)))
+        checkpoint = context.scratch / "checkpoint.pt"
+        run = Run("quantize", prepared, loss, *splits, checkpoint, context.progress, in_train_mode=False)
+        return fit(run, self.recipe())
+
+
+def calibration_rows(train: "Images", images: int) -> list[slice]:
+    """Return the rows of the calibration images, batch by batch.
+
+    Raises:
+        ConfigError: The images are of one class, though the data has several: ranges would fit that class alone.
+    """
+    count = min(len(train), images)
+    labels = train.labels[:count]
+    if len(train.facts.classes) > 1 and len(set(labels.tolist())) == 1:
+        raise ConfigError(
+            f"all {count} calibration images are of class {train.facts.classes[int(labels[0])]!r}",
+            hint="raise quantize.calibration_images, or shuffle the training images",
+        )
+    return [slice(start, min(start + _CALIBRATION_BATCH, count)) for start in range(0, count, _CALIBRATION_BATCH)]
+
+
+class _Judge:
+    """What a prepared network is worth: top-1 on the validation images, and the error of each tensor."""
+
+    def __init__(self, prepared: "GraphModule", validation: "Images") -> None:
+        self._prepared = prepared
+        self._validation = validation
+
+    def report(self) -> dict[str, Any]:
+        import torch
+
+        from mobilekd.quantization.paired import layer_errors
+        from mobilekd.training.loop import predict, top1
+
+        share = top1(predict(self._prepared, self._validation), self._validation.labels)
+        images = torch.from_numpy(self._validation.normalized(slice(0, _JUDGED_IMAGES)))
+        layers = [{"name": one.name, "sqnr_db": one.sqnr_db} for one in layer_errors(self._prepared, images)]
+        return {"top1": share, "layers": layers}
+
+
+def _why_worse(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Return a line that says how much QAT lost, and in which layer most."""
+    losses = [
+        (new["sqnr_db"] - old["sqnr_db"], new["name"], old["sqnr_db"], new["sqnr_db"])
+        for old, new in zip(before["layers"], after["layers"], strict=True)
+    ]
+    _, name, old, new = min(losses)
+    return (
+        f"quantize: training lost top-1, {before['top1']:.2%} calibrated, {after['top1']:.2%} trained; the error grew"
+        f" most in {name} ({old} dB to {new} dB). Lower quantize.learning_rate, or ship the calibrated network with"
+        " quantize.epochs = 0"
+    )

@@ -19,9 +19,11 @@ from mobilekd.artifacts import (
 from mobilekd.errors import VerificationError
 from mobilekd.profile import Profile, Tolerance
 from mobilekd.stage import Context, Inputs, Stage
+from mobilekd.stages._packages import missing_packages
 
 if TYPE_CHECKING:
     from mobilekd.backend import DeployedFacts
+    from mobilekd.drift import Walk
 
 
 class Verify(Stage):
@@ -30,10 +32,17 @@ class Verify(Stage):
     needs = (Dataset, Teacher, Student, QatStudent, SimplifiedModel)
     gathers = (DeployedModel,)
     makes = ParityReport
-    tools: ClassVar[tuple[str, ...]] = ("numpy",)
+    version: ClassVar[int] = 2
+    tools: ClassVar[tuple[str, ...]] = ("numpy", "onnx", "onnxruntime")
 
     threads: int = Field(default=1, ge=1)
+    drift_images: int = Field(default=2, ge=0)
+    """First images of the test split on which every int8 model is compared tensor by tensor; 0 leaves that out."""
     tolerance: Tolerance = Tolerance()
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the packages that run the trained network tensor by tensor and are not installed."""
+        return missing_packages("onnx", ("onnx", "onnxruntime")) if self.drift_images else ()
 
     def for_profile(self, profile: Profile) -> tuple[Stage, ...]:
         """Return this stage with the profile's tolerance."""
@@ -52,13 +61,38 @@ class Verify(Stage):
             for model in models:
                 rows += self._rows(model.path, trained, context)
                 bar.advance(1, str(rows[-1]["deployment"]))
+        walks = self._walks(inputs, trained, context) if self.drift_images else []
         report = {"rows": rows, "tolerance": self.tolerance.model_dump(), "images": len(trained.labels)}
-        failed = [f"{row['deployment']} ({row['kernels']}): {row['note']}" for row in rows if row["status"] == "failed"]
-        if failed:
+        report |= {"drift_images": min(self.drift_images, len(trained.labels)), "drift": [asdict(one) for one in walks]}
+        if failed := _failures(rows, walks):
             kept = context.scratch / "parity.json"
             write_json(kept, report)
             raise VerificationError("parity does not hold:\n  " + "\n  ".join(failed), hint=f"all rows: {kept}")
         write_json(context.out / "parity.json", report)
+
+    def _walks(self, inputs: Inputs, trained: "_Trained", context: Context) -> "list[Walk]":
+        """Return every int8 model that runs here, tensor by tensor, under every kernel set."""
+        from mobilekd.plugins import BACKENDS
+        from mobilekd.stages._drift import Walker
+        from mobilekd.worker import read_facts
+
+        found = [(model.path, read_facts(model.path / "deployment.json")) for model in inputs.all(DeployedModel)]
+        runs = [
+            (folder / facts.file, facts, kernels)
+            for folder, facts in found
+            if facts.runnable and facts.deployment["precision"] == "int8"
+            for kernels in BACKENDS.load(str(facts.deployment["backend"])).kernels
+        ]
+        if not runs:
+            return []
+        images = trained.images[: self.drift_images]
+        walker = Walker(inputs.newest(SimplifiedModel).path, images, context.scratch)
+        walks = []
+        with context.progress.bar("verify: tensor by tensor", len(runs)) as bar:
+            for model, facts, kernels in runs:
+                walks.append(walker.walk(model, facts, kernels))
+                bar.advance(1, f"{facts.name} ({kernels})")
+        return walks
 
     def _rows(self, folder: Path, trained: "_Trained", context: Context) -> list[dict[str, Any]]:
         from mobilekd.plugins import BACKENDS
@@ -114,6 +148,18 @@ class _Trained:
         # A student whose last layer stays float has no output scale; 255 steps over its logits stand in.
         spread = float(self.int8_logits.max() - self.int8_logits.min())
         self.step = table["logits"].scale[0] if "logits" in table else spread / 255
+
+
+def _failures(rows: "list[dict[str, Any]]", walks: "list[Walk]") -> list[str]:
+    """Return a line for each model that broke a tolerance: what broke, and the first tensor that drifts."""
+    from mobilekd.stages._drift import walk_told
+
+    drifts = {(one.deployment, one.kernels): f"; {walk_told(one)}" for one in walks}
+    return [
+        f"{row['deployment']} ({row['kernels']}): {row['note']}{drifts.get((row['deployment'], row['kernels']), '')}"
+        for row in rows
+        if row["status"] == "failed"
+    ]
 
 
 def _facts_row(folder: Path, facts: "DeployedFacts", kernels: str, trained: _Trained) -> dict[str, Any]:

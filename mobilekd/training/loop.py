@@ -37,6 +37,8 @@ class Recipe:
         shift_pixels, flip: Augmentation.
         threads: CPU threads. An option because sums over other numbers of threads round differently.
         seed: Of shuffling and augmentation.
+        train_images: Images of an epoch, another random part in each; 0 means all.
+        ema: Decay of a moving average of the parameters, which the network has at the end; 0 switches it off.
     """
 
     epochs: int
@@ -48,6 +50,12 @@ class Recipe:
     flip: bool
     threads: int
     seed: int
+    train_images: int = 0
+    ema: float = 0.0
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Return the batches of an epoch over a split of so many images; at least 1."""
+        return max(1, min(images, self.train_images or images) // self.batch_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +83,10 @@ def fit(run: Run, recipe: Recipe) -> History:
         StageError: The loss is not finite.
     """
     torch.set_num_threads(recipe.threads)
-    steps_per_epoch = max(1, len(run.train) // recipe.batch_size)
+    steps_per_epoch = recipe.steps_per_epoch(len(run.train))
     optimizer = _optimizer(run.network, recipe)
-    step, history = _resume(run, optimizer)
+    average = _Average(run.network, recipe.ema)
+    step, history = _resume(run, optimizer, average)
     last_saved_s = time.monotonic()
     with run.progress.bar(run.title, recipe.epochs * steps_per_epoch) as bar:
         bar.advance(step)
@@ -86,15 +95,40 @@ def fit(run: Run, recipe: Recipe) -> History:
             if index == 0:
                 history.append({"epoch": float(epoch + 1), "loss": 0.0})
             _train_step(run, recipe, optimizer, (epoch, index), history[-1])
+            average.update()
             step += 1
             if index == steps_per_epoch - 1:
                 _close_epoch(run, recipe, history[-1], steps_per_epoch, bar)
             bar.advance(1)
             if time.monotonic() - last_saved_s > _CHECKPOINT_EVERY_S:
-                _save(run, optimizer, step, history)
+                _save(run, optimizer, average, step, history)
                 last_saved_s = time.monotonic()
-    _save(run, optimizer, step, history)
+    _save(run, optimizer, average, step, history)
+    average.take_over()
     return history
+
+
+class _Average:
+    """A moving average of a network's trained parameters (EMA); with decay 0 it keeps nothing."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._parameters = [one for one in network.parameters() if one.requires_grad] if decay else []
+        self.values = [one.detach().clone() for one in self._parameters]
+
+    def update(self) -> None:
+        for value, parameter in zip(self.values, self._parameters, strict=True):
+            value.lerp_(parameter.detach(), 1 - self._decay)
+
+    def load(self, values: list[Tensor]) -> None:
+        for value, saved in zip(self.values, values, strict=True):
+            value.copy_(saved)
+
+    def take_over(self) -> None:
+        """Put the average in the place of the parameters."""
+        with torch.no_grad():
+            for value, parameter in zip(self.values, self._parameters, strict=True):
+                parameter.copy_(value)
 
 
 def _train_step(
@@ -107,7 +141,7 @@ def _train_step(
     generator = _generator(recipe.seed, epoch, index)
     images = augment(torch.from_numpy(run.train.normalized(rows)), recipe, generator)
     labels = torch.from_numpy(run.train.labels[rows])
-    steps_per_epoch = max(1, len(run.train) // recipe.batch_size)
+    steps_per_epoch = recipe.steps_per_epoch(len(run.train))
     progress = (epoch * steps_per_epoch + index) / (recipe.epochs * steps_per_epoch)
     for group in optimizer.param_groups:
         group["lr"] = recipe.learning_rate * lr_factor(progress)
@@ -195,14 +229,20 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
 
 
-def _save(run: Run, optimizer: torch.optim.Optimizer, step: int, history: History) -> None:
-    state = {"step": step, "history": history, "network": run.network.state_dict(), "optimizer": optimizer.state_dict()}
+def _save(run: Run, optimizer: torch.optim.Optimizer, average: _Average, step: int, history: History) -> None:
+    state = {
+        "step": step,
+        "history": history,
+        "network": run.network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average.values,
+    }
     beside = run.checkpoint.with_suffix(".tmp")
     torch.save(state, beside)
     os.replace(beside, run.checkpoint)  # noqa: PTH105 - named for what matters: the switch is atomic
 
 
-def _resume(run: Run, optimizer: torch.optim.Optimizer) -> tuple[int, History]:
+def _resume(run: Run, optimizer: torch.optim.Optimizer, average: _Average) -> tuple[int, History]:
     if not run.checkpoint.is_file():
         return 0, []
     try:
@@ -212,6 +252,7 @@ def _resume(run: Run, optimizer: torch.optim.Optimizer) -> tuple[int, History]:
         return 0, []
     run.network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
+    average.load(state["average"])
     if state["step"]:
         run.progress.say(f"{run.title}: going on from step {state['step']}")
     return int(state["step"]), list(state["history"])

@@ -11,7 +11,8 @@ from mobilekd.artifacts import files_below
 from mobilekd.backend import DeployedFacts, Float32
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release.archive import write_archive
-from mobilekd.release.bundle import inspect, recorded_parity, unpack_models, verify
+from mobilekd.release.bundle import inspect, unpack_models, verify
+from mobilekd.release.recorded import recorded_drift, recorded_parity
 
 from .workshop import MODELS, MatrixRuntime, Workshop
 
@@ -32,7 +33,7 @@ def folder(built: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("form", ["bundle", "bundle.zip"])
 def test_an_untouched_bundle_verifies(built: Path, form: str):
     report = verify(built / form, RUNTIME)
-    assert len(report.files) == 17
+    assert len(report.files) == 18
     assert [(one.deployment, one.max_error_steps, one.ok) for one in report.reruns] == [
         ("onnxruntime-int8", 0.0, True),
         ("tflite-int8", 0.0, True),
@@ -171,6 +172,28 @@ def test_recorded_parity_is_the_table_with_the_teacher_beside(built: Path):
     rows = recorded_parity(built / "bundle.zip")
     assert len(rows) == 9
     assert rows[0]["top1_teacher"] == 0.9944
+
+
+def test_recorded_drift_is_the_walk_through_every_model_that_ran(built: Path):
+    record = recorded_drift(built / "bundle.zip")
+    assert [walk.kernels for walk in record.walks] == ["default", "xnnpack", "builtin", "reference", "default"]
+    assert (record.images, len(record.walks[0].tensors), record.walks[0].absent) == (2, 37, ("flat",))
+    assert record.not_walked == ("tensorrt-int8",)
+
+
+def test_a_bundle_without_a_walk_names_the_command_that_makes_one(tmp_path: Path):
+    bundle = Workshop(tmp_path, drift_images=0).bundle() / "bundle.zip"
+    with pytest.raises(ConfigError, match="no comparison tensor by tensor") as caught:
+        recorded_drift(bundle)
+    assert caught.value.hint == (
+        "mobilekd build --profile android-arm64 --pipeline quickstart --set verify.drift_images=2"
+    )
+
+
+def test_a_changed_walk_is_refused(folder: Path):
+    (folder / "drift.json").write_text((folder / "drift.json").read_text() + " ")
+    with pytest.raises(VerificationError, match=r"drift\.json: was changed"):
+        recorded_drift(folder)
 
 
 def test_a_deeply_nested_manifest_is_refused(folder: Path):

@@ -1,11 +1,12 @@
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from mobilekd.profile import Budget
-from mobilekd.release.axis import linear_axis, log_axis
+from mobilekd.release.axis import linear_axis, log_axis, root_axis
 from mobilekd.release.markup import tag
 from mobilekd.release.report_format import milliseconds, points
 
@@ -118,7 +119,8 @@ def test_target_times_carry_no_warning(tmp_path: Path):
 
 
 def test_all_tensors_are_drawn_and_listed(measured: str):
-    assert measured.count("<title>") == 1 + 73
+    ranges = measured.partition("<h2>Ranges</h2>")[2]
+    assert ranges.count("<title>") == 73
     assert measured.count("conv_35.weight") == 2
 
 
@@ -177,3 +179,38 @@ def test_a_difference_below_a_hundredth_has_no_sign():
 
 def test_the_pipeline_is_in_the_title(released: str):
     assert f"<h1>{OPTIONS.pipeline} for Android phones (arm64)</h1>" in released
+
+
+def drift_section(page: str) -> str:
+    return page.partition("<h2>Drift by tensor</h2>")[2].partition("</section>")[0]
+
+
+def test_both_pages_draw_every_tensor_of_every_walk(measured: str, released: str):
+    assert [drift_section(page).count('class="own ') for page in (measured, released)] == [5 * 37] * 2
+
+
+def test_models_without_drift_are_told_so_with_what_is_added_most(measured: str):
+    assert drift_section(measured).count("own errors up to 1 step<") == 5
+    assert "drifts at" not in measured
+
+
+def test_first_tensor_that_drifts_is_named_and_marked(tmp_path: Path):
+    workshop = Workshop(tmp_path, drifting="tflite-int8")
+    section = drift_section(workshop.page(workshop.evidence()))
+    assert section.count("drifts at act_20 (Conv)") == 3
+    assert section.count('class="own bad"') == 3
+    assert section.count('<b class="bad">14.00</b>') == 3
+
+
+def test_a_build_without_walks_says_that_nothing_was_compared(tmp_path: Path):
+    workshop = Workshop(tmp_path, drift_images=0)
+    page = workshop.page(workshop.evidence())
+    assert "verify.drift_images was 0" in drift_section(page)
+
+
+@pytest.mark.parametrize("high", [0.4, 3.0, 14.2, 255.0])
+def test_a_root_axis_has_zero_and_ticks_apart(high: float):
+    axis = root_axis(high)
+    places = [axis.place(tick) for tick in axis.ticks()]
+    gaps = [after - before for before, after in pairwise(places)]
+    assert (places[0], len(places) >= 3, min(gaps) >= 20) == (0, True, True)

@@ -78,6 +78,9 @@ class Workshop:
     on_target: bool = False
     note: str = ""
     failed: str = ""
+    drifting: str = ""
+    """Deployment whose 21st tensor is far off."""
+    drift_images: int = 2
 
     def profile(self) -> Profile:
         deploy = tuple(
@@ -204,8 +207,20 @@ class Workshop:
         rows = [_parity_row(one, kernels) for one in self.models for kernels in one.kernels]
         drifted = {"status": "failed", "note": "top-1 is 2.1 points lower"}
         rows = [row | drifted if row["backend"] == self.failed else row for row in rows]
-        _json(folder / "parity.json", {"rows": rows, "tolerance": {"top1_drop": 0.005}, "images": 360})
+        walked = [(one, kernels) for one in self.models if one.top1 and one.ships for kernels in one.kernels]
+        drift = [self._walk(one, kernels) for one, kernels in walked] if self.drift_images else []
+        document = {"rows": rows, "tolerance": {"top1_drop": 0.005}, "images": 360}
+        _json(folder / "parity.json", {**document, "drift_images": self.drift_images, "drift": drift})
         return folder
+
+    def _walk(self, model: Model, kernels: str) -> dict[str, Any]:
+        name, rng = f"{model.backend}-{model.precision}", random.Random(f"{model.backend}{kernels}")
+        tensors = [_tensor(index, rng) for index in range(37)]
+        if name == self.drifting:
+            far = {"mean_error_steps": 0.63, "share_off": 0.31, "cosine": 0.99}
+            tensors[20] |= {**far, "own_max_error_steps": 14.0, "own_mean_error_steps": 0.61, "max_error_steps": 14.2}
+            tensors[21:] = [one | far | {"max_error_steps": 6 + 5 * rng.random()} for one in tensors[21:]]
+        return {"deployment": name, "kernels": kernels, "tensors": tensors, "absent": ["flat"]}
 
     def _latency(self) -> Path:
         folder, rng = self._folder("latency"), random.Random(self.latency_seed)
@@ -252,6 +267,22 @@ def _parity_row(one: Model, kernels: str) -> dict[str, Any]:
         "float_ops": 0 if one.precision == "int8" else 53,
         "float_op_names": [],
         "other_float_ops": ["Softmax attention"] if one.precision == "int8" else [],
+    }
+
+
+def _tensor(index: int, rng: random.Random) -> dict[str, Any]:
+    """Return the drift of one tensor: ties add a step here and there, and spread with depth."""
+    own = float(rng.random() < 0.4) if index else 0.0
+    error = round(max(own, rng.random() * index / 16), 3)
+    return {
+        "name": f"act_{index}" if index < 36 else "logits",
+        "operator": ("input", *("Conv+Relu", "Conv", "Add") * 12)[index],
+        "max_error_steps": error,
+        "mean_error_steps": round(error / 40, 5),
+        "own_max_error_steps": own,
+        "own_mean_error_steps": round(own * rng.random() / 500, 5),
+        "share_off": round(error / 100, 5),
+        "cosine": round(1 - error / 1e4, 6),
     }
 
 
