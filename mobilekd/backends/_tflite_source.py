@@ -93,7 +93,7 @@ class Source:
         alias = {name: node.input[0] for name, node in index.weights.items()}
         quantizers = {node.output[0]: node for node in model.graph.node if node.op_type == QUANTIZE}
         alias |= {name: index.maker[name].input[0] for name in index.rounded}
-        public = {index.rounded[one.name]: one.name for one in model.graph.output if one.name in index.rounded}
+        public = graph.public_names(model, index)
         self.rounded = {
             name: Rounded(public.get(node.input[0], node.input[0]), _quant(node, index))
             for name, node in quantizers.items()

@@ -1,7 +1,6 @@
 """From an ONNX file to a TFLite file: the edges of the graph, and what a trace must know of its tensors."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -91,15 +90,12 @@ def _layout(tensors: Tensors) -> bytes:
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     for key, axes in tensors.axes.items():
         dtype = "int8" if key in source.rounded else "float32"
-        if not tensors.has(key, dtype):
-            continue
         name = source.rounded[key].name if key in source.rounded else key
-        tensor = written[tensors.read(key, dtype).index].name
-        if name not in found or key in source.rounded:
-            found[name] = (tensor, axes)
-    public = source.rounded[source.output].name if source.output in source.rounded else source.output
-    found.pop(public, None)
-    unusual: Mapping[str, tuple[str, tuple[int, ...]]] = {
-        name: value for name, value in found.items() if value != (name, layout.usual(len(value[1])))
-    }
+        if not tensors.has(key, dtype) or (key not in source.rounded and name in found):
+            continue
+        made = written[tensors.read(key, dtype).index].name
+        found[name] = (name if made == name + QUANTIZED else made, axes)
+    public = source.output_name
+    found[public] = (public, layout.identity(len(source.shape(source.output))))
+    unusual = {name: value for name, value in found.items() if value != (name, layout.usual(len(value[1])))}
     return json.dumps(unusual, separators=(",", ":"), sort_keys=True).encode()

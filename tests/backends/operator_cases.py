@@ -21,6 +21,10 @@ class Case:
     float_ops: tuple[str, ...] = ()
     """TFLite operators that stay float in the int8 file."""
     shape: tuple[int, ...] = SHAPE
+    unrounded: tuple[str, ...] = ()
+    """Tensors inside a group of nodes that is rounded as one."""
+    absent: tuple[str, ...] = ()
+    """Rounded tensors that the file does not have: they are part of an operator."""
 
 
 def _normal(*shape: int) -> NDArray[np.float32]:
@@ -63,6 +67,7 @@ CASES: dict[str, Case] = {
     "Pad and Conv": Case(
         (("Pad", ("image", "pads"), {}), ("Conv", ("t0", "w0", "b"), {"strides": [2, 2]})),
         {**_C3, "pads": _ints(0, 0, 0, 0, 0, 0, 1, 1)},
+        absent=("t0",),
     ),
     "ConvTranspose": Case(
         _one("ConvTranspose", "w1", "b", strides=[2, 2]), {"w1": _normal(8, 5, 2, 2), "b": _normal(5)}
@@ -92,6 +97,38 @@ CASES: dict[str, Case] = {
     "Sigmoid": Case(_one("Sigmoid"), {}, ("LOGISTIC",)),
     "Tanh": Case(_one("Tanh")),
     "Gelu": Case(_one("Gelu")),
+    "Gelu written with Erf": Case(
+        (
+            ("Div", ("image", "root"), {}),
+            ("Erf", ("t0",), {}),
+            ("Add", ("t1", "one"), {}),
+            ("Mul", ("half", "t2"), {}),
+            ("Mul", ("image", "t3"), {}),
+        ),
+        {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)},
+        unrounded=("t0", "t1", "t2", "t3"),
+    ),
+    "SiLU": Case(
+        (("Sigmoid", ("image",), {}), ("Mul", ("image", "t0"), {})), {}, ("LOGISTIC", "MUL"), unrounded=("t0",)
+    ),
+    "MatMul of tokens and a bias": Case(
+        (*_TO_TOKENS, ("MatMul", ("t1", "w1"), {}), ("Add", ("t2", "b"), {})),
+        {**_TOKENS, "w1": _normal(8, 5), "b": _normal(5)},
+        unrounded=("t2",),
+    ),
+    "Attention": Case(
+        (
+            ("Reshape", ("image", "heads"), {}),
+            ("Transpose", ("t0",), {"perm": [0, 1, 3, 2]}),
+            ("MatMul", ("t1", "t0"), {}),
+            ("Softmax", ("t2",), {"axis": -1}),
+            ("MatMul", ("t3", "t1"), {}),
+            ("Transpose", ("t4",), {"perm": [0, 2, 1, 3]}),
+            ("Reshape", ("t5", "tokens"), {}),
+        ),
+        {"heads": _ints(1, 2, 4, 36), "tokens": _ints(1, 36, 8)},
+        ("SOFTMAX",),
+    ),
     "Gelu of tanh": Case(_one("Gelu", approximate="tanh")),
     "Softplus": Case(_one("Softplus"), {}, ("ABS", "NEG", "EXP", "ADD", "RELU", "LOG", "ADD")),
     "Mish": Case(_one("Mish"), {}, ("ABS", "NEG", "EXP", "ADD", "RELU", "LOG", "ADD", "TANH", "MUL")),

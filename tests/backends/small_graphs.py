@@ -35,6 +35,7 @@ def rounded_graph(
     image: NDArray[np.float32],
     *,
     zero_point: int = 0,
+    unrounded: Sequence[str] = (),
 ) -> ModelProto:
     """Return the graph with Q/DQ behind every tensor, each at the scale of what flows, and int8 weights ("w…").
 
@@ -47,7 +48,9 @@ def rounded_graph(
     for name, value in constants.items():
         if name.startswith("w"):
             extra |= _weight(nodes, name, np.asarray(value, np.float32), axis=int(name[-1]))
-    fused = {node.input[0] for node in plain.graph.node if node.op_type in ("Relu", "Clip")} - {"image"}
+    fused = {node.input[0] for node in plain.graph.node if node.op_type in ("Relu", "Clip")} - {"image"} | set(
+        unrounded
+    )
     _round(nodes, extra, "image", "image_r", seen["image"], zero_point)
     for node in plain.graph.node:
         made, name = NodeProto(), node.output[0]
