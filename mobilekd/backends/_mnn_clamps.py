@@ -42,20 +42,24 @@ def clamps_as_trained(
     constants |= {"zero_real": np.zeros((), np.float32), "lowest_real": np.asarray(np.finfo(np.float32).min)}
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
     return model, tuple(written)
 
 
-def _fenced(
-    model: ModelProto, outputs: set[str], stored: Mapping[str, NDArray[np.generic]]
-) -> Iterator[NodeProto]:
+def _fenced(model: ModelProto, outputs: set[str], stored: Mapping[str, NDArray[np.generic]]) -> Iterator[NodeProto]:
     """Yield the nodes, with a maximum where the converter would fuse an operator into a layer that is rounded first."""
     for node in [type(one).FromString(one.SerializeToString()) for one in model.graph.node]:
         rounded = [name for name in node.input if name in outputs]
         if node.op_type == "Relu" and rounded:
             yield helper.make_node("Max", [*rounded, "zero_real"], node.output, name=node.name)
             continue
-        if node.op_type in _ARITHMETIC and rounded and any(stored[name].size > 1 for name in node.input if name in stored):
+        if (
+            node.op_type in _ARITHMETIC
+            and rounded
+            and any(stored[name].size > 1 for name in node.input if name in stored)
+        ):
             fence = f"{node.output[0]}__fence"
             yield helper.make_node("Max", [*rounded, "lowest_real"], [fence], name=fence)
             node.input[:] = [fence if name in outputs else name for name in node.input]

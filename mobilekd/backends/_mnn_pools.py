@@ -72,5 +72,7 @@ def _with(model: ModelProto, nodes: list[NodeProto], constants: Mapping[str, NDA
     rewritten.CopyFrom(model)
     del rewritten.graph.node[:]
     rewritten.graph.node.extend(nodes)
-    rewritten.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
+    rewritten.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
     return rewritten
