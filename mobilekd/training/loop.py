@@ -250,6 +250,9 @@ def _resume(run: Run, optimizer: torch.optim.Optimizer, average: _Average) -> tu
     except (pickle.UnpicklingError, RuntimeError, EOFError):  # cut off by a crash of the machine: train again
         run.progress.say(f"{run.title}: the checkpoint {run.checkpoint} is damaged; starting again")
         return 0, []
+    if "average" not in state:
+        run.progress.say(f"{run.title}: the checkpoint {run.checkpoint} is of an older version; starting again")
+        return 0, []
     run.network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     average.load(state["average"])
