@@ -82,7 +82,11 @@ class Mnn:
     def trace(
         self, model: Path, facts: DeployedFacts, image: Float32, names: Sequence[str], *, kernels: str
     ) -> Mapping[str, Float32]:
-        """Return the named tensors of a file, as MNN holds them: those that it computes in float are not rounded."""
+        """Return the named tensors of a file as their readers see them.
+
+        A tensor that a float operator writes and int8 kernels read is rounded by those; so it is here. One that float
+        operators read is returned as it is.
+        """
         from mobilekd.backends import _mnn_graph
         from mobilekd.backends._mnn_file import read_mnn
 
@@ -90,10 +94,21 @@ class Mnn:
         file = read_mnn(model)
         known = _mnn_graph.tensors_by_name(file)
         present = [name for name in names if name in known]
-        session = MnnSession(model, facts, threads=1, outputs=[file.tensors[known[name]] for name in present])
+        tensors = [file.tensors[known[name]] for name in present]
+        session = MnnSession(model, facts, threads=1, outputs=tensors)
         session.load_input(image)
         session.invoke()
-        return dict(zip(present, session.read_all(), strict=True))
+        rounded = _mnn_graph.rounded_by_readers(file)
+        values = zip(present, map(_mnn_graph.without_map, tensors, session.read_all()), strict=True)
+        return {
+            name: _rounded(value, *file.quant[known[name]]) if known[name] in rounded else value
+            for name, value in values
+        }
+
+
+def _rounded(value: Float32, scale: float, zero_point: int) -> Float32:
+    steps = np.clip(np.rint(value / np.float32(scale)) + zero_point, -128, 127) - zero_point
+    return (steps * np.float32(scale)).astype(np.float32)
 
 
 class MnnSession:
