@@ -22,8 +22,8 @@ def clamps_as_trained(
     - The converter fuses Relu and ReLU6 alone into a layer. For other bounds the layer itself is rounded, with the
       scale of the clamped tensor, and the clamp gets bounds on that grid: rounding is monotone, so
       round(clip(x, a, b)) = clip(round(x), round(a), round(b)).
-    - A Relu, or an addition or product with a constant for each channel, behind a layer that the table rounds before it would be fused
-      too, and that rounding left out. A maximum of two tensors is not fused.
+    - A Relu, or an addition or product with a constant for each channel, would be fused into a layer whose output the
+      table rounds before, and that rounding left out. A maximum of two tensors is not fused.
     """
     quants = table.by_name()
     stored = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
@@ -42,20 +42,24 @@ def clamps_as_trained(
     constants |= {"zero_real": np.zeros((), np.float32), "lowest_real": np.asarray(np.finfo(np.float32).min)}
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
     return model, tuple(written)
 
 
-def _fenced(
-    model: ModelProto, outputs: set[str], stored: Mapping[str, NDArray[np.generic]]
-) -> Iterator[NodeProto]:
+def _fenced(model: ModelProto, outputs: set[str], stored: Mapping[str, NDArray[np.generic]]) -> Iterator[NodeProto]:
     """Yield the nodes, with a maximum where the converter would fuse an operator into a layer that is rounded first."""
     for node in [type(one).FromString(one.SerializeToString()) for one in model.graph.node]:
         rounded = [name for name in node.input if name in outputs]
         if node.op_type == "Relu" and rounded:
             yield helper.make_node("Max", [*rounded, "zero_real"], node.output, name=node.name)
             continue
-        if node.op_type in _ARITHMETIC and rounded and any(stored[name].size > 1 for name in node.input if name in stored):
+        if (
+            node.op_type in _ARITHMETIC
+            and rounded
+            and any(stored[name].size > 1 for name in node.input if name in stored)
+        ):
             fence = f"{node.output[0]}__fence"
             yield helper.make_node("Max", [*rounded, "lowest_real"], [fence], name=fence)
             node.input[:] = [fence if name in outputs else name for name in node.input]
@@ -81,5 +85,5 @@ def _round_bounds(
     limits = (quant.quant_min, quant.quant_max)
     for name, bound, limit in zip(names, _bounds(clamp, stored), limits, strict=True):
         steps = np.rint(np.float32(bound) / step) if np.isfinite(bound) else np.float32(limit)
-        constants[name] = (steps * step).astype(np.float32)
+        constants[name] = np.asarray(steps * step, np.float32)
     clamp.input[:] = [clamp.input[0], *names]

@@ -122,6 +122,10 @@ def check_against_table(
             if index in file.quant:
                 scale, zero_point = file.quant[index]
                 found.scales(name, [scale], {zero_point})
+    quantized = table.by_name().keys()
+    for name, index in tensors_by_name(file).items():
+        if name in quantized and index in file.quant:
+            found.scales(name, [file.quant[index][0]], {file.quant[index][1]})
     for pairs in parts.values():
         _check_layer(path, sorted(pairs, key=lambda pair: pair[0].channels or ()), found)
     found.finish([name for layer in layers for name in layer.tensors()])

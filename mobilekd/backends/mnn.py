@@ -108,7 +108,7 @@ class Mnn:
 
 def _rounded(value: Float32, scale: float, zero_point: int) -> Float32:
     steps = np.clip(np.rint(value / np.float32(scale)) + zero_point, -128, 127) - zero_point
-    return (steps * np.float32(scale)).astype(np.float32)
+    return np.asarray(steps * np.float32(scale), np.float32)
 
 
 class MnnSession:

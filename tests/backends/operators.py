@@ -21,7 +21,7 @@ def network(operator: str, *, seed: int = 3) -> ModelProto:
     """Return the network around one of `OPERATORS`; the tensor behind it is called "x"."""
     net = _Builder(seed)
     stem = net.layer("Conv", "stem", net.rounded("image", 2.0291 / 127), (_CHANNELS, 3, 3, 3), pads=[1, 1, 1, 1])
-    tested = OPERATORS[operator](net, net.rounded(stem, 2.0291 / 127))
+    tested = {**OPERATORS, **FLOAT_IN_SOME}[operator](net, net.rounded(stem, 2.0291 / 127))
     channels = _WRITTEN_CHANNELS.get(operator, _CHANNELS)
     wide = net.rounded(net.layer("Conv", "wide", tested, (16, channels, 1, 1)), 1.5171 / 127)
     pooled = net.rounded(net.node("GlobalAveragePool", "pooled", [wide]), 0.8117 / 127)
@@ -50,7 +50,9 @@ def _with(op: str, value: NDArray[np.generic], scale: float = 2.0291 / 127, **at
     return build
 
 
-def _layer(op: str, shape: tuple[int, ...], clamp: str = "", **attributes: object) -> Operator:
+def _layer(
+    op: str, shape: tuple[int, ...], clamp: str = "", scale: float = 1.5171 / 127, **attributes: object
+) -> Operator:
     """Return a builder of one layer, with "Relu" or bounds as "-1 1" behind it."""
 
     def build(net: _Builder, source: str) -> str:
@@ -60,7 +62,7 @@ def _layer(op: str, shape: tuple[int, ...], clamp: str = "", **attributes: objec
         elif clamp:
             bounds = [_constant(net, f"bound_{bound}", float(bound)) for bound in clamp.split()]
             made = net.node("Clip", "x", [made, *bounds])
-        return net.rounded(made, 1.5171 / 127)
+        return net.rounded(made, scale)
 
     return build
 
@@ -102,7 +104,9 @@ def _silu(net: _Builder, source: str) -> str:
 def _tokens(net: _Builder, source: str) -> str:
     """Layer norm, a linear layer on rows, SiLU behind a reshape, and back to a map."""
     rows = net.rounded(net.node("Transpose", "moved", [source], perm=[0, 2, 3, 1]), 2.0291 / 127)
-    parts = [_constant(net, name, np.linspace(low, high, _CHANNELS)) for name, low, high in (("g", 0.5, 1), ("b", 0, 1))]
+    parts = [
+        _constant(net, name, np.linspace(low, high, _CHANNELS)) for name, low, high in (("g", 0.5, 1), ("b", 0, 1))
+    ]
     normed = net.rounded(net.node("LayerNormalization", "normed", [rows, *parts], axis=-1), 2.513 / 127)
     flat = net.node("Reshape", "rows", [normed, _constant(net, "to_rows", [64, _CHANNELS], np.int64)])
     linear = net.rounded(
@@ -141,6 +145,7 @@ OPERATORS: dict[str, Operator] = {
     "conv_dilated": _layer("Conv", (8, 8, 3, 3), pads=[2, 2, 2, 2], dilations=[2, 2]),
     "conv_grouped": _layer("Conv", (8, 2, 3, 3), clamp="Relu", pads=[1, 1, 1, 1], group=4),
     "conv_relu6": _layer("Conv", (8, 8, 1, 1), clamp="0 6"),
+    "depthwise_with_small_steps": _layer("Conv", (8, 1, 3, 3), scale=0.0517 / 127, pads=[1, 1, 1, 1], group=8),
     "depthwise_1x1": _layer("Conv", (8, 1, 1, 1), group=8),
     "depthwise_5x5": _layer("Conv", (8, 1, 5, 5), pads=[2, 2, 2, 2], strides=[2, 2], group=8),
     "depthwise_of_two_each": _layer("Conv", (16, 1, 3, 3), pads=[1, 1, 1, 1], group=8),
@@ -156,6 +161,8 @@ OPERATORS: dict[str, Operator] = {
     "subtract": _two("Sub"),
     "tokens": _tokens,
 }
+FLOAT_IN_SOME: dict[str, Operator] = {"conv_transposed": _layer("ConvTranspose", (8, 8, 2, 2), strides=[2, 2])}
+"""Layers that a runtime has no int8 kernel for."""
 TIES = ("average_pool_of_one_scale", "average_pool_without_pads")
 """Means of a few integers on their own scale: often halfway between two steps."""
 _WRITTEN_CHANNELS = {"concat": 16, "concat_of_two_scales": 16, "depthwise_of_two_each": 16}

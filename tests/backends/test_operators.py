@@ -85,8 +85,6 @@ def test_trace_leaves_out_a_tensor_that_the_file_does_not_have(tmp_path, backend
     work = tiny.write_tiny(tmp_path / "net", operators.network("add"))
     facts = backend.convert(work.for_(Deployment(backend=type(backend).__name__.lower())))
 
-    traced = backend.trace(
-        work.request.out / facts.file, facts, tiny.images(1), ["ghost", "logits"], kernels="default"
-    )
+    traced = backend.trace(work.request.out / facts.file, facts, tiny.images(1), ["ghost", "logits"], kernels="default")
 
     assert list(traced) == ["logits"]
