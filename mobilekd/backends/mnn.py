@@ -1,7 +1,9 @@
 """MNN: fp32, fp16, and int8 from the quantization table through MNN's compression parameters.
 
-The wheel's own scripts are never run: importing `MNN.tools` runs pip and uploads usage. Known defect, MNN 3.6.1: on
-ARM CPUs with i8mm the last N mod 8 outputs of a fully connected layer are wrong; DeployedFacts.note says so.
+The wheel's own scripts are never run: importing `MNN.tools` runs pip and uploads usage. What MNN 3.6.1 computes
+otherwise than trained is written out before conversion (`_mnn_rewrite`); each of those defects has a test in
+tests/backends/test_mnn_defects.py. One is left: on ARM CPUs with i8mm the last N mod 8 outputs of a fully connected
+layer are wrong; DeployedFacts.note says so.
 """
 
 import contextlib
@@ -43,7 +45,7 @@ class Mnn:
         return f"{', '.join(absent)} is not installed: pip install 'mobilekd[onnx,mnn]'" if absent else None
 
     def convert(self, request: Conversion) -> DeployedFacts:
-        """Write DEPLOYMENT.mnn; for int8, read every scale and weight back from it."""
+        """Write DEPLOYMENT.mnn; for int8, read every scale, weight and bias back from it."""
         from mobilekd import graph
         from mobilekd.backends import _onnx_facts
 
