@@ -112,7 +112,7 @@ def trace_model(
     _call(backend, model, facts, {"verb": "trace", "kernels": kernels, "names": list(names)}, scratch)
     found = json.loads((scratch / "traced.json").read_text(encoding="utf-8"))
     with np.load(scratch / "traced.npz") as arrays:
-        return {name: arrays[f"t{index}"] for index, name in enumerate(found)}
+        return {name: arrays[f"arr_{index}"] for index, name in enumerate(found)}
 
 
 def _call(backend: str, model: Path, facts: DeployedFacts, request: Mapping[str, object], scratch: Path) -> None:
@@ -138,7 +138,7 @@ def _serve(request: Mapping[str, Any]) -> None:
         names = request["names"]
         traced = backend.trace(Path(request["model"]), facts, np.ascontiguousarray(images[:1]), names, kernels=kernels)
         (scratch / "traced.json").write_text(json.dumps(list(traced)), encoding="utf-8")
-        np.savez(scratch / "traced.npz", **{f"t{index}": value for index, value in enumerate(traced.values())})
+        np.savez(scratch / "traced.npz", *traced.values())
         return
     # The first model of a process pays for loading the runtime itself; load it once before anything is measured.
     backend.open(Path(request["model"]), facts, kernels=kernels, threads=request["threads"])

@@ -1,85 +1,114 @@
-"""Read an int8 TFLite file back and hold every number against the quantization table."""
+"""Read an int8 TFLite file back and hold every number against the quantization table and qdq.onnx, bit by bit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
-from mobilekd.backends._tflite_graph import MATRIX_OPS, Graph, Tensor
-from mobilekd.backends._tflite_match import WeightTwin
+from mobilekd.backends._tflite_graph import Graph, Tensor, read_model, view
 from mobilekd.errors import StageError
-from mobilekd.quant_table import TensorQuant
+from mobilekd.quant_table import QuantTable, TensorQuant
 
-# The int8 kernels of these write one fixed scale, whatever training has learned: it is finer than a learned one.
-_KERNEL_FIXES_SCALE = ("LOGISTIC", "SOFTMAX", "LOG_SOFTMAX", "TANH", "L2_NORMALIZATION")
+# Order of an ONNX weight's axes, and the axis of its outputs, in the weights of these operators.
+_WEIGHTS = {
+    "CONV_2D": ((0, 2, 3, 1), 0),
+    "DEPTHWISE_CONV_2D": ((1, 2, 3, 0), 3),
+    "TRANSPOSE_CONV": ((1, 2, 3, 0), 0),
+}
 
 
-def check_against_table(
-    graph: Graph, activations: Mapping[str, TensorQuant], weights: Mapping[str, WeightTwin]
-) -> tuple[str, ...]:
-    """Return the tensors whose scale the kernel fixes; all others hold exactly the table's numbers.
-
-    Args:
-        graph: The int8 file, read back.
-        activations: Entry of the table, by the tensor's name in the float file.
-        weights: Weight of the table in TFLite's layout, by the tensor's name.
+def check_against_table(model: Path, table: QuantTable, qdq_onnx: Path) -> tuple[str, ...]:
+    """Return what the table has and the file has not in int8, one sentence each; all else is equal.
 
     Raises:
-        StageError: A scale, a zero point or a weight in the file is not the table's; both values are given.
+        StageError: A scale, a zero point, a weight or a bias in the file is not what was trained; both are given.
     """
-    found = {tensor.name: tensor for tensor in graph.tensors}
-    fixed = {graph.tensors[index].name for op in graph.ops if op.kind in _KERNEL_FIXES_SCALE for index in op.outputs}
-    for name, quant in activations.items():
-        if name not in fixed:
-            _check_activation(name, quant, _int8_of(found, name))
-    for name, weight in weights.items():
-        _check_weight(name, weight, found.get(name))
-    _check_biases(graph)
-    return tuple(sorted(name for name in fixed if name in activations))
+    graph = view(read_model(model))
+    trained = {one.name: numpy_helper.to_array(one) for one in onnx.load(str(qdq_onnx)).graph.initializer}
+    return tuple(_missing(graph, table, trained))
 
 
-def _int8_of(found: Mapping[str, Tensor], name: str) -> Tensor | None:
-    """Return the int8 tensor; at a float edge of the graph the quantizer puts it beside the float one."""
-    named = [found.get(one) for one in (name, f"{name}_quantized")]
-    return next((tensor for tensor in named if tensor is not None and tensor.dtype == "int8"), None)
+def _missing(graph: Graph, table: QuantTable, trained: Mapping[str, NDArray[Any]]) -> Iterator[str]:
+    readers = {op.inputs[1]: op.kind for op in graph.ops if len(op.inputs) > 1}
+    for quant in table.tensors:
+        index = graph.find(quant.name)
+        if index is None:
+            yield f"{quant.name}: fused away, not rounded on its own"
+            continue
+        tensor = graph.tensors[index]
+        if quant.role != "activation" and tensor.dtype.startswith("float"):
+            yield f"{quant.name}: float in the file"
+        elif quant.role == "activation":
+            _check_activation(quant, tensor)
+        elif quant.role == "weight":
+            _check_weight(quant, tensor, trained[quant.name], readers.get(index, ""))
+        else:
+            _check_bias(quant, tensor, trained[quant.name])
 
 
-def _check_activation(name: str, quant: TensorQuant, tensor: Tensor | None) -> None:
-    if tensor is None:
-        raise _differs(name, quant.name, "is not int8 in the file")
+def _check_activation(quant: TensorQuant, tensor: Tensor) -> None:
+    if tensor.dtype != "int8":
+        raise _differs(tensor, quant, f"is {tensor.dtype} in the file")
     wanted = (float(np.float32(quant.scale[0])), quant.zero_point[0])
     if len(tensor.scale) != 1 or (tensor.scale[0], tensor.zero_point[0]) != wanted:
-        raise _differs(
-            name, quant.name, f"scale {tensor.scale}, zero point {tensor.zero_point}; the table has {wanted}"
-        )
+        raise _differs(tensor, quant, f"scale {tensor.scale}, zero point {tensor.zero_point}; the table has {wanted}")
 
 
-def _check_weight(name: str, weight: WeightTwin, tensor: Tensor | None) -> None:
-    if tensor is None or tensor.dtype != "int8" or tensor.data is None:
-        raise _differs(name, weight.quant.name, "is not int8 in the file")
-    wanted = weight.scales().astype(np.float32)
-    if tensor.axis != weight.axis and len(wanted) > 1:
-        raise _differs(name, weight.quant.name, f"channel axis {tensor.axis}; the table has {weight.axis}")
-    scales = np.array(tensor.scale, np.float32)
-    if scales.shape != wanted.shape or not np.array_equal(scales, wanted):
-        channel = int(np.argmax(scales != wanted)) if scales.shape == wanted.shape else 0
-        raise _differs(
-            name, weight.quant.name, f"scale {scales[channel]} of channel {channel}; the table has {wanted[channel]}"
-        )
-    if not np.array_equal(tensor.data, weight.payload):
-        at = tuple(int(i) for i in np.argwhere(tensor.data != weight.payload)[0])
-        raise _differs(name, weight.quant.name, f"{tensor.data[at]} at {list(at)}; training has {weight.payload[at]}")
+def _check_weight(quant: TensorQuant, tensor: Tensor, payload: NDArray[Any], reader: str) -> None:
+    if tensor.dtype != "int8" or tensor.data is None:
+        raise _differs(tensor, quant, f"is {tensor.dtype} in the file")
+    wanted, axis = _laid_out(quant, tensor, payload, reader)
+    _check_scales(quant, tensor)
+    if any(tensor.zero_point):
+        raise _differs(tensor, quant, f"zero point {tensor.zero_point}; weights have 0")
+    if len(quant.scale) > 1 and tensor.axis != axis:
+        raise _differs(tensor, quant, f"channel axis {tensor.axis}; {reader} has its outputs on {axis}")
+    _check_values(quant, tensor, wanted)
 
 
-def _check_biases(graph: Graph) -> None:
-    for op in graph.ops:
-        if op.kind in MATRIX_OPS and len(op.inputs) == 3 and op.kind != "TRANSPOSE_CONV":
-            bias = graph.tensors[op.inputs[2]]
-            if bias.dtype != "int32":
-                raise _differs(bias.name, bias.name, f"is {bias.dtype} in the file; a bias is int32")
+def _laid_out(quant: TensorQuant, tensor: Tensor, payload: NDArray[Any], reader: str) -> tuple[NDArray[Any], int]:
+    """Return a trained weight in the order of the operator that reads it, and the axis of its outputs there."""
+    if reader in _WEIGHTS:
+        order, axis = _WEIGHTS[reader]
+        return payload.transpose(order), axis
+    if reader == "FULLY_CONNECTED":
+        is_turned = quant.axis == 1 or (quant.axis is None and payload.shape != tensor.shape)
+        return (payload.T if is_turned else payload), 0
+    return (payload.reshape(tensor.shape) if payload.size == np.prod(tensor.shape) else payload), tensor.axis
 
 
-def _differs(name: str, entry: str, what: str) -> StageError:
+def _check_bias(quant: TensorQuant, tensor: Tensor, real: NDArray[Any]) -> None:
+    if tensor.dtype != "int32" or tensor.data is None:
+        raise _differs(tensor, quant, f"is {tensor.dtype} in the file; a bias is int32")
+    _check_scales(quant, tensor)
+    grid = np.asarray(quant.scale, np.float32).astype(np.float64)
+    _check_values(quant, tensor, np.rint(real.reshape(-1).astype(np.float64) / grid).astype(np.int32))
+
+
+def _check_scales(quant: TensorQuant, tensor: Tensor) -> None:
+    found, wanted = np.array(tensor.scale, np.float32), np.asarray(quant.scale, np.float32)
+    if found.shape != wanted.shape:
+        raise _differs(tensor, quant, f"{len(found)} scales; the table has {len(wanted)}")
+    if not np.array_equal(found, wanted):
+        channel = int(np.argmax(found != wanted))
+        raise _differs(tensor, quant, f"scale {found[channel]} of channel {channel}; the table has {wanted[channel]}")
+
+
+def _check_values(quant: TensorQuant, tensor: Tensor, wanted: NDArray[Any]) -> None:
+    assert tensor.data is not None
+    if tensor.data.shape != wanted.shape:
+        raise _differs(tensor, quant, f"shape {list(tensor.data.shape)}; training has {list(wanted.shape)}")
+    if not np.array_equal(tensor.data, wanted):
+        at = tuple(int(i) for i in np.argwhere(tensor.data != wanted)[0])
+        raise _differs(tensor, quant, f"{tensor.data[at]} at {list(at)}; training has {wanted[at]}")
+
+
+def _differs(tensor: Tensor, quant: TensorQuant, what: str) -> StageError:
     return StageError(
-        f"TFLite tensor {name} ({entry} in the quantization table): {what}",
-        hint="the int8 file is not the network that was trained; the scales of tensors that share one must be equal",
+        f"TFLite tensor {tensor.name} ({quant.name} in the quantization table): {what}",
+        hint="the int8 file is not the network that was trained; report it with the model",
     )

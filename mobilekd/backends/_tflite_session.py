@@ -41,17 +41,22 @@ class TfliteSession:
         return np.asarray((value.astype(np.float32) - zero_point) * scale, np.float32)
 
 
-def interpreter(model: Path, kernels: str, threads: int) -> Any:
-    """Return a loaded interpreter with the kernels asked for, ready to run."""
+def interpreter(model: Path | bytes, kernels: str, threads: int) -> Any:
+    """Return a loaded interpreter of a file, or of its content, with the kernels asked for, ready to run."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     if kernels not in _RESOLVERS:
         raise StageError(f"TFLite has no kernels {kernels!r}", hint=f"known: {', '.join(_RESOLVERS)}")
+    path, content = (None, model) if isinstance(model, bytes) else (str(model), None)
     try:
         interpreter = Interpreter(
-            str(model), num_threads=threads, experimental_op_resolver_type=OpResolverType[_RESOLVERS[kernels]]
+            path,
+            model_content=content,
+            num_threads=threads,
+            experimental_op_resolver_type=OpResolverType[_RESOLVERS[kernels]],
         )
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as cause:
-        raise StageError(f"{model} does not load in TFLite with {kernels} kernels: {cause}") from cause
+        named = path or "the model"
+        raise StageError(f"{named} does not load in TFLite with {kernels} kernels: {cause}") from cause
     return interpreter

@@ -5,10 +5,10 @@ become negative; here a scale is one buffer, positive by construction, read by t
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torchao.quantization.pt2e import FakeQuantizeBase
 
 from mobilekd.errors import StageError
@@ -23,24 +23,23 @@ class FakeQuant(FakeQuantizeBase):  # type: ignore[misc]  # torchao ships no typ
     Attributes:
         scale: float32, [1] or [channels]; what conversion reads.
         zero_point: int32, [1] or [channels].
-        log_scale: Natural logarithm of the scale while it is learned (LSQ); the scale can't become negative.
-        is_learned: The scale follows `log_scale`, and its gradient flows.
+        log_scale: Natural logarithm of the scale while it is learned (LSQ): the scale can't become negative; else None.
         name: Tensor that it rounds; for messages.
     """
 
     scale: Tensor
     zero_point: Tensor
+    log_scale: nn.Parameter | None
 
     is_dynamic = False
 
     def __init__(self, *, dtype: torch.dtype, quant_min: int, quant_max: int, qscheme: torch.qscheme) -> None:
         super().__init__()
         self.dtype, self.quant_min, self.quant_max, self.qscheme = dtype, quant_min, quant_max, qscheme
-        self.is_learned = False
         self.name = ""
         self.register_buffer("scale", torch.ones(1))
         self.register_buffer("zero_point", torch.zeros(1, dtype=torch.int32))
-        self.log_scale = nn.Parameter(torch.zeros(1), requires_grad=False)
+        self.register_parameter("log_scale", None)
 
     @property
     def is_symmetric(self) -> bool:
@@ -53,15 +52,17 @@ class FakeQuant(FakeQuantizeBase):  # type: ignore[misc]  # torchao ships no typ
 
     def learn(self) -> None:
         """Let gradients move the scale from now on."""
-        self.is_learned = True
         self.log_scale = nn.Parameter(self.scale.detach().clamp_min(SMALLEST_SCALE).log())
 
     def settle(self) -> None:
         """Keep the scale as it is from now on."""
-        if self.is_learned:
+        self.take_learned()
+        self.log_scale = None
+
+    def take_learned(self) -> None:
+        """Bring the scale in line with its logarithm, where that is learned."""
+        if self.log_scale is not None:
             self.scale.copy_(self.log_scale.detach().exp())
-        self.is_learned = False
-        self.log_scale.requires_grad_(requires_grad=False)
 
     def _set(self, scale: Tensor, zero_point: Tensor) -> None:
         if not torch.isfinite(scale).all():
@@ -76,8 +77,6 @@ class FakeQuant(FakeQuantizeBase):  # type: ignore[misc]  # torchao ships no typ
         for name in ("scale", "zero_point"):  # a fresh module has one element; a trained one may have a channel each
             if (value := state_dict.get(prefix + name)) is not None:
                 setattr(self, name, torch.empty_like(value))
-        if (value := state_dict.get(prefix + "log_scale")) is not None:
-            self.log_scale = nn.Parameter(torch.empty_like(value), requires_grad=self.log_scale.requires_grad)
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 
@@ -91,7 +90,7 @@ class TensorFakeQuant(FakeQuant):
         quant_min: int,
         quant_max: int,
         qscheme: torch.qscheme,
-        is_dynamic: bool,
+        is_dynamic: bool = False,
         calibration: Calibration,
     ) -> None:
         assert not is_dynamic  # torchao passes it; scales here are fixed before conversion
@@ -125,9 +124,9 @@ class TensorFakeQuant(FakeQuant):
             return values
         if self.fake_quant_enabled[0] != 1:
             return values
-        if self.is_learned:
-            self.scale.copy_(self.log_scale.detach().exp())
-            return _LearnedRounding.apply(values, self.log_scale, self)  # type: ignore[no-any-return]
+        if self.log_scale is not None:
+            self.take_learned()
+            return _learned_rounding(values, self.log_scale, self)
         return torch.fake_quantize_per_tensor_affine(
             values, self.scale, self.zero_point, self.quant_min, self.quant_max
         )
@@ -150,13 +149,13 @@ class PerChannelFakeQuant(FakeQuant):
         quant_max: int,
         qscheme: torch.qscheme,
         ch_axis: int,
-        is_dynamic: bool,
+        is_dynamic: bool = False,
         calibration: Calibration,
     ) -> None:
         assert not is_dynamic
         super().__init__(dtype=dtype, quant_min=quant_min, quant_max=quant_max, qscheme=qscheme)
         self.ch_axis = ch_axis
-        self.follows = True
+        self.follows = True  # until `settle_scales`
         self._calibration = calibration
         self.register_buffer("clip", torch.full((1,), _ABSENT))
 
@@ -169,16 +168,15 @@ class PerChannelFakeQuant(FakeQuant):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight rounded, channel by channel; same shape."""
-        if self.is_learned:
-            self.scale.copy_(self.log_scale.detach().exp())
-        elif self.follows:
+        self.take_learned()
+        if self.log_scale is None and self.follows:
             if self.clip[0] == _ABSENT:
                 self.set_range(weight)
             self._set(weight_scales(weight, self.ch_axis, "minmax") * self.clip, torch.zeros(len(self.clip)))
         if self.fake_quant_enabled[0] != 1:
             return weight
-        if self.is_learned:
-            return _LearnedRounding.apply(weight, self.log_scale, self)  # type: ignore[no-any-return]
+        if self.log_scale is not None:
+            return _learned_rounding(weight, self.log_scale, self)
         return torch.fake_quantize_per_channel_affine(
             weight, self.scale, self.zero_point, self.ch_axis, self.quant_min, self.quant_max
         )
@@ -197,37 +195,42 @@ class _LearnedRounding(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, values: Tensor, log_scale: Tensor, quant: FakeQuant) -> Tensor:
+    def forward(context: Any, values: Tensor, log_scale: Tensor, quant: FakeQuant) -> Tensor:  # noqa: ARG004
+        """Round; `log_scale` is here for its gradient, `quant.scale` is its exponential."""
+        ends = (quant.quant_min, quant.quant_max)
         if isinstance(quant, PerChannelFakeQuant):
-            rounded = torch.fake_quantize_per_channel_affine(
-                values, quant.scale, quant.zero_point, quant.ch_axis, quant.quant_min, quant.quant_max
-            )
+            context.axis = quant.ch_axis
+            grid = (quant.scale, quant.zero_point, quant.ch_axis)
+            rounded = torch.fake_quantize_per_channel_affine(values, *grid, *ends)
         else:
-            rounded = torch.fake_quantize_per_tensor_affine(
-                values, quant.scale, quant.zero_point, quant.quant_min, quant.quant_max
-            )
-        ctx.save_for_backward(values, rounded)
-        ctx.ends = (quant.quant_min - quant.zero_point) * quant.scale, (quant.quant_max - quant.zero_point) * quant.scale  # type: ignore[attr-defined]
-        ctx.axis = quant.ch_axis if isinstance(quant, PerChannelFakeQuant) else None  # type: ignore[attr-defined]
+            context.axis = None
+            rounded = torch.fake_quantize_per_tensor_affine(values, quant.scale, quant.zero_point, *ends)
+        context.save_for_backward(values, rounded)
+        context.ends = tuple((end - quant.zero_point) * quant.scale for end in ends)
         # Esser et al. 2020, section 2.2: balances a scale's step with that of the many values it serves.
-        ctx.damping = 1 / math.sqrt(values[0].numel() * quant.quant_max)  # type: ignore[attr-defined]
+        context.damping = 1 / math.sqrt(values[0].numel() * quant.quant_max)
         return rounded
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
-        values, rounded = ctx.saved_tensors  # type: ignore[attr-defined]
-        low, high = ctx.ends  # type: ignore[attr-defined]
-        if ctx.axis is None:  # type: ignore[attr-defined]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Return the gradients of values and log_scale."""
+        values, rounded = context.saved_tensors
+        low, high = context.ends
+        if context.axis is None:
             passed = torch.ops.aten.hardtanh_backward(gradient, values, float(low), float(high))
             pull = (_dot(gradient, rounded) - _dot(passed, values)).reshape(1)
-            return passed, pull * ctx.damping, None  # type: ignore[attr-defined]
+            return passed, pull * context.damping, None
         view = [1] * values.ndim
-        view[ctx.axis] = -1  # type: ignore[attr-defined]
-        is_inside = (values > low.reshape(view)) & (values < high.reshape(view))
-        passed = gradient * is_inside
-        others = [axis for axis in range(values.ndim) if axis != ctx.axis]  # type: ignore[attr-defined]
+        view[context.axis] = -1
+        passed = gradient * ((values > low.reshape(view)) & (values < high.reshape(view)))
+        others = [axis for axis in range(values.ndim) if axis != context.axis]
         pull = (gradient * rounded - passed * values).sum(dim=others)
-        return passed, pull * ctx.damping, None  # type: ignore[attr-defined]
+        return passed, pull * context.damping, None
+
+
+def _learned_rounding(values: Tensor, log_scale: Tensor, quant: FakeQuant) -> Tensor:
+    rounded: Tensor = _LearnedRounding.apply(values, log_scale, quant)  # type: ignore[no-untyped-call]
+    return rounded
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Passes that fold constants, BatchNorm and per-channel scales into weights."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
@@ -10,14 +12,16 @@ from mobilekd.quantization.graph_tools import (
     aten,
     call,
     constant,
+    integers,
     layer_name,
     rank,
     replace,
     set_constant,
     shape,
+    source,
 )
 
-OUTPUT_AXIS = {
+OUTPUT_AXIS: dict[object, int] = {
     aten.conv1d.default: 0,
     aten.conv2d.default: 0,
     aten.linear.default: 0,
@@ -58,12 +62,12 @@ def fold_batch_norms(model: GraphModule) -> None:
             continue
         slope = torch.rsqrt(variance + float(node.args[7])) * (1.0 if gamma is None else gamma)
         offset = (0.0 if beta is None else beta) - mean * slope
-        layer = node.args[0]
+        layer = source(node)
         if layer.target in OUTPUT_AXIS and len(layer.users) == 1 and scale_layer(model, layer, slope, offset):
             replace(node, layer)
         elif rank(node) == 4:
-            name = str(node.args[3].target).removesuffix(".running_mean")
-            replace(node, depthwise(model, node, node.args[0], name, slope[:, None, None, None], offset))
+            name = str(source(node, 3).target).removesuffix(".running_mean")
+            replace(node, depthwise(model, node, layer, Layer(name, slope[:, None, None, None], offset)))
 
 
 def fold_channel_scales(model: GraphModule) -> None:
@@ -74,7 +78,7 @@ def fold_channel_scales(model: GraphModule) -> None:
             continue
         layer = flowing
         while layer.target in _CARRIES_CHANNELS and len(layer.users) == 1:
-            layer = layer.args[0]
+            layer = source(layer)
         axis = _channel_axis(flowing, layer)
         if layer.target not in OUTPUT_AXIS or len(layer.users) != 1 or axis is None:
             continue
@@ -99,7 +103,7 @@ def affines_to_convolutions(model: GraphModule) -> None:
         slope = vector if is_product else torch.ones_like(vector)
         offset = torch.zeros_like(vector) if is_product else vector
         name = next(str(one.target) for one in node.all_input_nodes if one is not flowing)
-        replace(node, depthwise(model, node, flowing, name, slope[:, None, None, None], offset))
+        replace(node, depthwise(model, node, flowing, Layer(name, slope[:, None, None, None], offset)))
 
 
 def scale_layer(model: GraphModule, layer: Node, slope: Tensor, offset: Tensor) -> bool:
@@ -145,18 +149,25 @@ def give_biases(model: GraphModule) -> None:
 
 def _owner(layer: Node) -> str:
     """Return where a layer's new parameters go: the module of its weight."""
-    name = layer_name(layer.args[1])  # type: ignore[arg-type]
-    return name if str(layer.args[1].target).endswith(".weight") else f"{name}_layer"  # type: ignore[union-attr]
+    weight = source(layer, 1)
+    return layer_name(weight) + ("" if str(weight.target).endswith(".weight") else "_layer")
 
 
-def depthwise(
-    model: GraphModule, before: Node, source: Node, name: str, weight: Tensor, bias: Tensor, *, is_trained: bool = True
-) -> Node:
-    """Insert a depthwise convolution of stride 1 without padding; weight [channels, 1, height, width]."""
-    filters = add_constant(model, before, f"{name}_depthwise.weight", weight, is_trained=is_trained)
-    offsets = add_constant(model, before, f"{name}_depthwise.bias", bias, is_trained=is_trained)
-    options = ([1, 1], [0, 0], [1, 1], len(weight))
-    return call(model, before, aten.conv2d.default, (source, filters, offsets, *options))
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer to insert: its name, weight [channels, 1, height, width] and bias [channels]."""
+
+    name: str
+    weight: Tensor
+    bias: Tensor
+
+
+def depthwise(model: GraphModule, before: Node, features: Node, layer: Layer, *, is_trained: bool = True) -> Node:
+    """Insert a depthwise convolution of stride 1 without padding before a node."""
+    weight = add_constant(model, before, f"{layer.name}_depthwise.weight", layer.weight, is_trained=is_trained)
+    bias = add_constant(model, before, f"{layer.name}_depthwise.bias", layer.bias, is_trained=is_trained)
+    options = ([1, 1], [0, 0], [1, 1], len(layer.weight))
+    return call(model, before, aten.conv2d.default, (features, weight, bias, *options))
 
 
 def _by_constant(model: GraphModule, node: Node, targets: tuple[object, ...]) -> tuple[Node | None, Tensor | None]:
@@ -185,15 +196,15 @@ def _channel_axis(flowing: Node, layer: Node) -> int | None:
     node = flowing
     while node is not layer:
         chain.append(node)
-        node = node.args[0]  # type: ignore[assignment]
+        node = source(node)
     dimensions = rank(layer)
     if not dimensions:
         return None
     axis = dimensions - 1 if layer.target is aten.linear.default else 1
     for step in reversed(chain):
         if step.target is aten.permute.default:
-            axis = [one % dimensions for one in step.args[1]].index(axis)  # type: ignore[union-attr]
+            axis = [one % dimensions for one in integers(step.args[1])].index(axis)
         else:
-            first, second = (int(one) % dimensions for one in step.args[1:3])  # type: ignore[arg-type]
+            first, second = (one % dimensions for one in integers(step.args[1:3]))
             axis = {first: second, second: first}.get(axis, axis)
     return axis

@@ -1,6 +1,7 @@
 """What the passes over an exported graph share: constants, shapes, replacement."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,18 @@ def call(model: GraphModule, before: Node, target: object, arguments: Sequence[o
     return node
 
 
+def source(node: Node, position: int = 0) -> Node:
+    """Return the node that an operator reads at a position."""
+    found = node.args[position]
+    assert isinstance(found, Node)
+    return found
+
+
+def integers(value: object) -> list[int]:
+    """Return an operator's list of whole numbers, as axes or sizes."""
+    return [int(one) for one in cast("Iterable[int]", value)]
+
+
 def replace(node: Node, by: object) -> None:
     """Let every reader of a node read another one, and take the node out."""
     assert isinstance(by, Node)
@@ -111,9 +124,9 @@ def argument(node: Node, position: int, default: object) -> object:
 
 def pair(value: object, otherwise: object = 0) -> tuple[int, int]:
     """Return two integers from an operator's [n], [n, m] or n; an empty list gives `otherwise` twice."""
-    found = [value] if isinstance(value, int) else list(value)  # type: ignore[call-overload]
-    found = found or ([otherwise] if isinstance(otherwise, int) else list(otherwise))  # type: ignore[call-overload]
-    return (int(found[0]), int(found[-1]))
+    found = [value] if isinstance(value, int) else integers(value)
+    found = found or ([otherwise] if isinstance(otherwise, int) else integers(otherwise))
+    return (found[0], found[-1])
 
 
 def layer_name(weight: Node) -> str:

@@ -52,7 +52,7 @@ def lower(network: nn.Module, example: Tensor) -> GraphModule:
         graph.graph.eliminate_dead_code()
         graph.recompile()
     graph.delete_all_unused_submodules()
-    graph.graph.lint()  # type: ignore[no-untyped-call]
+    graph.graph.lint()
     return graph
 
 

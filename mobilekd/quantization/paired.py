@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,16 +91,21 @@ class _Paired(Interpreter):
         if n.op in ("placeholder", "output", "get_attr"):
             found = super().run_node(n)
             return (found, found) if n.op == "get_attr" else found
-        sides = [torch.fx.node.map_arg((n.args, n.kwargs), lambda one, s=side: self._side(one, s)) for side in (0, 1)]
+        (reals, options), (rounds, _) = self._arguments(n, 0), self._arguments(n, 1)
         part = self.submodules.get(str(n.target)) if n.op == "call_module" else None
         if isinstance(part, FakeQuant):
-            real, rounded = sides[0][0][0], part(sides[1][0][0])
+            real, rounded = reals[0], part(rounds[0])
         else:
             run = getattr(self, n.op)
-            real, rounded = (run(n.target, *arguments) for arguments in sides)
+            real, rounded = run(n.target, reals, options), run(n.target, rounds, options)
         if isinstance(rounded, Tensor) and rounded.is_floating_point():
             rounded = self._visit(n, real, rounded)
         return real, rounded
 
-    def _side(self, node: Node, side: int) -> object:
-        return self.env[node][side]
+    def _arguments(self, node: Node, side: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return a node's arguments with the unrounded (0) or the rounded (1) value of every node that it reads."""
+
+        def value(one: Node) -> Any:
+            return self.env[one][side]
+
+        return torch.fx.node.map_arg(node.args, value), torch.fx.node.map_arg(node.kwargs, value)

@@ -37,7 +37,7 @@ def prepare(
         StageError: The network can't be exported, or has no layer of a name in `keep_float`.
     """
     graph = network if isinstance(network, GraphModule) else lower(network, example)
-    known = {layer_name(node.args[1]) for node in graph.graph.nodes if node.target in WEIGHTED}  # type: ignore[arg-type]
+    known = {layer_name(node.args[1]) for node in graph.graph.nodes if node.target in WEIGHTED}
     if unknown := sorted(keep_float - known):
         raise StageError(
             f"the student has no layer {unknown[0]!r} to keep in float", hint=f"its layers: {', '.join(sorted(known))}"

@@ -105,7 +105,7 @@ def quantization_of(low: float, high: float, *, is_symmetric: bool) -> tuple[flo
         (1.0, -128)
     """
     if is_symmetric:
-        return max(max(-low / 128, high / 127), SMALLEST_SCALE), 0
+        return max(-low / 128, high / 127, SMALLEST_SCALE), 0
     scale = max((high - low) / 255, SMALLEST_SCALE)
     return scale, max(-128, min(127, round(-128 - low / scale)))
 

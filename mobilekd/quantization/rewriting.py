@@ -5,8 +5,19 @@ import math
 import torch
 from torch.fx import GraphModule, Node
 
-from mobilekd.quantization.folding import depthwise
-from mobilekd.quantization.graph_tools import add_constant, argument, aten, call, pair, rank, replace, shape
+from mobilekd.quantization.folding import Layer, depthwise
+from mobilekd.quantization.graph_tools import (
+    add_constant,
+    argument,
+    aten,
+    call,
+    integers,
+    pair,
+    rank,
+    replace,
+    shape,
+    source,
+)
 
 
 def write_out_attention(model: GraphModule) -> None:
@@ -38,8 +49,8 @@ def flatten_linears(model: GraphModule) -> None:
     for node in list(model.graph.nodes):
         if node.target is not aten.linear.default or rank(node) < 3:
             continue
-        source, *rest = node.args
-        rows = call(model, node, aten.reshape.default, (source, [-1, shape(source)[-1]]))
+        tokens, *rest = node.args
+        rows = call(model, node, aten.reshape.default, (tokens, [-1, shape(tokens)[-1]]))
         linear = call(model, node, aten.linear.default, (rows, *rest))
         replace(node, call(model, node, aten.reshape.default, (linear, [-1, *shape(node)])))
 
@@ -49,22 +60,20 @@ def unify_means(model: GraphModule) -> None:
     for node in list(model.graph.nodes):
         if rank(node.args[0] if node.args else None) != 4:
             continue
-        source = node.args[0]
+        features = source(node)
+        size = shape(features)[1:]
         if node.target is aten.adaptive_avg_pool2d.default:
-            wanted, size = pair(node.args[1]), shape(source)[1:]
-            if wanted == size:
-                replace(node, source)
-            elif wanted == (1, 1):
-                replace(node, call(model, node, aten.mean.dim, (source, [2, 3], True)))
-        elif node.target is aten.mean.dim and sorted(int(axis) % 4 for axis in node.args[1]) == [2, 3]:
-            is_point = shape(source)[1:] == (1, 1)  # the mean of one pixel is that pixel: nothing to round again
-            if not argument(node, 2, default=False):
-                kept = source if is_point else call(model, node, aten.mean.dim, (source, [2, 3], True))
-                replace(node, call(model, node, aten.flatten.using_ints, (kept, 1)))
-            elif is_point:
-                replace(node, source)
+            if pair(node.args[1]) == size:
+                replace(node, features)
+            elif pair(node.args[1]) == (1, 1):
+                replace(node, call(model, node, aten.mean.dim, (features, [2, 3], True)))
+        elif node.target is aten.mean.dim and sorted(axis % 4 for axis in integers(node.args[1])) == [2, 3]:
+            # The mean of one pixel is that pixel: nothing to round again.
+            kept = features if size == (1, 1) else call(model, node, aten.mean.dim, (features, [2, 3], True))
+            if argument(node, 2, default=False):
+                replace(node, kept)
             else:
-                node.args = (source, [2, 3], True)
+                replace(node, call(model, node, aten.flatten.using_ints, (kept, 1)))
 
 
 def shuffle_by_gather(model: GraphModule) -> None:
@@ -73,25 +82,25 @@ def shuffle_by_gather(model: GraphModule) -> None:
     The five-dimensional transpose between has no NHWC form without a TRANSPOSE.
     """
     for node in list(model.graph.nodes):
-        swap = node.args[0] if node.target is aten.reshape.default else None
-        split = swap.args[0] if isinstance(swap, Node) and _swaps_groups(swap) else None
-        if split is None or split.target is not aten.reshape.default:
+        if node.target is not aten.reshape.default or not _swaps_groups(source(node)):
             continue
-        source = split.args[0]
-        groups, inner = shape(split)[:2]
-        if rank(source) != 4 or shape(node) != shape(source) or groups * inner != shape(source)[0]:
+        split = source(source(node))
+        if split.target is not aten.reshape.default:
+            continue
+        features, (groups, inner) = source(split), shape(split)[:2]
+        if rank(features) != 4 or shape(node) != shape(features) or groups * inner != shape(features)[0]:
             continue
         order = torch.arange(groups * inner).reshape(groups, inner).t().reshape(-1)
         indices = add_constant(model, node, f"constants.{node.name}_order", order)
-        replace(node, call(model, node, aten.index_select.default, (source, 1, indices)))
+        replace(node, call(model, node, aten.index_select.default, (features, 1, indices)))
 
 
 def _swaps_groups(node: Node) -> bool:
     if rank(node) != 5:
         return False
     if node.target is aten.transpose.int:
-        return sorted(int(axis) % 5 for axis in node.args[1:3]) == [1, 2]  # type: ignore[arg-type]
-    return node.target is aten.permute.default and list(node.args[1]) == [0, 2, 1, 3, 4]  # type: ignore[arg-type]
+        return sorted(axis % 5 for axis in integers(node.args[1:3])) == [1, 2]
+    return node.target is aten.permute.default and integers(node.args[1]) == [0, 2, 1, 3, 4]
 
 
 def pool_by_convolution(model: GraphModule) -> None:
@@ -104,17 +113,17 @@ def pool_by_convolution(model: GraphModule) -> None:
     for node in list(model.graph.nodes):
         if node.target is not aten.avg_pool2d.default or rank(node) != 4:
             continue
-        source = node.args[0]
+        features = source(node)
         kernel = pair(node.args[1])
         stride, padding = pair(argument(node, 2, []), kernel), pair(argument(node, 3, 0))
         counts_padding = bool(argument(node, 5, default=True)) or padding == (0, 0)
-        channels, *size = shape(source)
+        channels, *size = shape(features)
         is_plain = counts_padding and argument(node, 6, None) is None
         if not is_plain or not _windows_fit(node, size, kernel, stride, padding):
             continue
         weight = torch.full((channels, 1, *kernel), 1 / (kernel[0] * kernel[1]))
         name, zeros = f"constants.{node.name}", torch.zeros(channels)
-        pooled = depthwise(model, node, source, name, weight, zeros, is_trained=False)
+        pooled = depthwise(model, node, features, Layer(name, weight, zeros), is_trained=False)
         pooled.args = (*pooled.args[:3], list(stride), list(padding), [1, 1], channels)
         pooled.meta["val"] = node.meta["val"]
         replace(node, pooled)

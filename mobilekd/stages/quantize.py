@@ -106,9 +106,7 @@ class Quantize(TrainingStage):
             "equalize": self.equalize,
             "keep_float": sorted(self.keep_float),
         }
-        write_result(
-            context.out, prepared, facts={**network_facts(student), **facts}, history=history, test=test
-        )
+        write_result(context.out, prepared, facts={**network_facts(student), **facts}, history=history, test=test)
 
     def post_training(self) -> "PostTraining":
         """Return the options of calibration."""
@@ -121,7 +119,8 @@ class Quantize(TrainingStage):
         import torch
 
         recipe = self.post_training()
-        batches = [torch.from_numpy(train.normalized(rows)) for rows in calibration_rows(train, self.calibration_images)]
+        rows = calibration_rows(train, self.calibration_images)
+        batches = [torch.from_numpy(train.normalized(one)) for one in rows]
         lowered = recipe.lowered(load_network(student), batches[0][:2])
         return recipe.calibrated(lowered, batches, frozenset(self.keep_float))
 

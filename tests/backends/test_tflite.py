@@ -1,334 +1,263 @@
-import functools
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import ModelProto, numpy_helper
 
 from mobilekd.backend import Conversion, DeployedFacts
 from mobilekd.backends._tflite_check import check_against_table
-from mobilekd.backends._tflite_graph import Graph, Op, Tensor, read_model, view
-from mobilekd.backends._tflite_match import Range, WeightTwin, activation_twins, ranges
+from mobilekd.backends._tflite_graph import Graph, pack_model, read_model, view
 from mobilekd.backends.tflite import Tflite
 from mobilekd.errors import MissingToolError, StageError
-from mobilekd.profile import Deployment, Target
-from mobilekd.quant_table import QuantTable, TensorQuant, load_table, save_table
+from mobilekd.profile import Deployment
+from mobilekd.quant_table import QuantTable, load_table, save_table
+from mobilekd.reference_network import ReferenceNetwork
+from tests.backends.tiny import (
+    CLASSES,
+    SIZE,
+    Tiny,
+    images,
+    output_step,
+    qdq_model,
+    reference_logits,
+    renamed,
+    rescaled,
+    session_logits,
+    write_tiny,
+)
 
-TARGET = Target(os="android", abi="arm64-v8a")
-SIZE = 8
-WEIGHTS = {"stem.w": (8, 3, 3, 3), "depthwise.w": (8, 1, 3, 3), "point.w": (8, 8, 1, 1), "linear.w": (4, 8)}
-ACTIVATIONS = ("image", "stem", "depthwise", "point", "sum", "mean", "flat", "logits")
-
-
-def nodes(last: str) -> list[onnx.NodeProto]:
-    """conv + relu, depthwise + relu, 1x1 conv, residual add, global average pool, linear."""
-    return [
-        helper.make_node("Conv", ["image", "stem.w", "stem.b"], ["stem.pre"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["stem.pre"], ["stem"]),
-        helper.make_node("Conv", ["stem", "depthwise.w", "depthwise.b"], ["depthwise.pre"], pads=[1] * 4, group=8),
-        helper.make_node("Relu", ["depthwise.pre"], ["depthwise"]),
-        helper.make_node("Conv", ["depthwise", "point.w", "point.b"], ["point"]),
-        helper.make_node("Add", ["point", "stem"], ["sum"]),
-        helper.make_node("GlobalAveragePool", ["sum"], ["mean"]),
-        helper.make_node("Flatten", ["mean"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "linear.w", "linear.b"], [last], transB=1),
-    ]
-
-
-def save(path: Path, made: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> Path:
-    graph = helper.make_graph(
-        made,
-        "network",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 4])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-    return path
-
-
-def qdq_nodes(table: QuantTable) -> list[onnx.NodeProto]:
-    """The network with Q/DQ behind every tensor of the table, as training exports it."""
-    made = []
-    quantized = {entry.name for entry in table.tensors if entry.role != "bias"}
-    for name in ("image", *WEIGHTS):
-        made += coded(name, name, is_weight=name in WEIGHTS)
-    for node in nodes("logits"):
-        inputs = [f"{name}.dq" if name in quantized else name for name in node.input]
-        result = node.output[0]
-        raw = "logits.raw" if result == "logits" else result
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copy.input[:], copy.output[:] = inputs, [raw]
-        made.append(copy)
-        made += coded(raw, result, is_weight=False) if result in quantized else []
-    made[-1].output[0] = "logits"
-    return made
-
-
-def coded(raw: str, name: str, *, is_weight: bool) -> list[onnx.NodeProto]:
-    axis = {"axis": 0} if is_weight else {}
-    source = raw if is_weight else f"{name}.q"
-    quantize = helper.make_node("QuantizeLinear", [raw, f"{name}.s", f"{name}.z"], [f"{name}.q"])
-    restore = helper.make_node("DequantizeLinear", [source, f"{name}.s", f"{name}.z"], [f"{name}.dq"], **axis)
-    return [restore] if is_weight else [quantize, restore]
-
-
-def entry(name: str, role: Any, scale: Any, axis: int | None = None) -> TensorQuant:
-    scales = tuple(float(one) for one in np.atleast_1d(np.asarray(scale, np.float32)))
-    low = -127 if role == "weight" else -128
-    return TensorQuant(name, role, "int8", scales, (0,) * len(scales), axis, low, 127)
-
-
-def tensors_of(model: Path, samples: np.ndarray) -> dict[str, np.ndarray]:
-    proto = onnx.load(model)
-    extra = [node.output[0] for node in proto.graph.node if node.output[0] != "logits"]
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
-    session = ort.InferenceSession(proto.SerializeToString())
-    runs = [session.run(["logits", *extra], {"image": image[None]}) for image in samples]
-    columns = zip(*runs, strict=True)
-    return {"image": samples, **dict(zip(("logits", *extra), map(np.concatenate, columns), strict=True))}
+Converted = tuple[Conversion, DeployedFacts]
+Convert = Callable[..., Converted]
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory as the simplify stage leaves it, of a network with random weights."""
-    folder, rng = tmp_path_factory.mktemp("network"), np.random.default_rng(7)
-    samples = rng.normal(size=(8, 3, SIZE, SIZE)).astype(np.float32)
-    np.save(folder / "samples.npy", samples)
-    real = {name: rng.normal(size=shape).astype(np.float32) / 3 for name, shape in WEIGHTS.items()}
-    bias = {name.replace(".w", ".b"): rng.normal(size=shape[0]).astype(np.float32) for name, shape in WEIGHTS.items()}
-    scale = {name: (np.abs(one.reshape(len(one), -1)).max(1) / 127).astype(np.float32) for name, one in real.items()}
-    shaped = {name: one.reshape(-1, *[1] * (real[name].ndim - 1)) for name, one in scale.items()}
-    int8 = {name: np.clip(np.rint(real[name] / shaped[name]), -127, 127).astype(np.int8) for name in WEIGHTS}
-    save(folder / "float.onnx", nodes("logits"), real | bias)
-    stripped = save(folder / "stripped.onnx", nodes("logits"), {n: int8[n] * shaped[n] for n in WEIGHTS} | bias)
-    seen = tensors_of(stripped, samples)
-    act = {name: np.float32(np.abs(seen[name]).max() / 127) for name in ACTIVATIONS} | {
-        "flat": np.float32(np.abs(seen["mean"]).max() / 127)
-    }
-    table = QuantTable(
-        (
-            *(entry(name, "activation", act[name]) for name in ACTIVATIONS),
-            *(entry(name, "weight", scale[name], axis=0) for name in WEIGHTS),
-        )
-    )
-    save_table(table, folder / "quant_table.json")
-    scales = {f"{name}.s": np.asarray(one) for name, one in (act | scale).items()}
-    zeros = {f"{name}.z": np.zeros(np.shape(one), np.int8) for name, one in (act | scale).items()}
-    save(folder / "qdq.onnx", qdq_nodes(table), int8 | bias | scales | zeros)
-    return folder
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "network")
 
 
-@pytest.fixture(scope="session")
-def toolchains() -> Path:
-    """One root for all tests, so that onnx2tf's 536 MB are made once."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    cache = Path(os.environ.get("MOBILEKD_CACHE", home / "mobilekd"))
-    return Path(os.environ.get("MOBILEKD_TOOLCHAINS", cache / "toolchains"))
+def convert(tiny: Tiny, out: Path, precision: Any = "int8", io: Any = "float32") -> Converted:
+    out.mkdir(parents=True, exist_ok=True)
+    request = replace(tiny.for_(Deployment(backend="tflite", precision=precision, io=io)), out=out)
+    return request, Tflite().convert(request)
 
 
-Request = Callable[..., Conversion]
-Converted = Callable[..., tuple[Conversion, DeployedFacts]]
+def logits(request: Conversion, facts: DeployedFacts, kernels: str, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    return session_logits(Tflite().open(request.out / facts.file, facts, kernels=kernels, threads=1), batch)
 
 
-@pytest.fixture(scope="module")
-def request_for(network: Path, tmp_path_factory: pytest.TempPathFactory, toolchains: Path) -> Request:
-    def make(precision: Any, io: Any = "float32") -> Conversion:
-        folder = tmp_path_factory.mktemp(precision)
-        out = folder / "out"
-        out.mkdir()
-        return Conversion(
-            float_onnx=network / "float.onnx",
-            qdq_onnx=network / "qdq.onnx",
-            stripped_onnx=network / "stripped.onnx",
-            quant_table=network / "quant_table.json",
-            samples=network / "samples.npy",
-            target=TARGET,
-            deployment=Deployment(backend="tflite", precision=precision, io=io),
-            out=out,
-            work=folder / "work",
-            log=folder / "convert.log",
-            toolchains=toolchains,
-        )
-
-    return make
+def graph_of(request: Conversion, facts: DeployedFacts) -> Graph:
+    return view(read_model(request.out / facts.file))
 
 
-@pytest.fixture(scope="module")
-def converted(request_for: Request) -> Converted:
-    """Converts once for each precision and type of input and output."""
-
-    @functools.cache
-    def convert(precision: str, io: str = "float32") -> tuple[Conversion, DeployedFacts]:
-        request = request_for(precision, io)
-        return request, Tflite().convert(request)
-
-    return convert
-
-
-def logits_of(request: Conversion, facts: DeployedFacts, kernels: str, images: np.ndarray) -> np.ndarray:
-    session = Tflite().open(request.out / facts.file, facts, kernels=kernels, threads=1)
-    results = []
-    for image in images:
-        session.load_input(image[None])
-        session.invoke()
-        results.append(session.read_output())
-    return np.stack(results)
-
-
-def unseen_images() -> np.ndarray:
-    return np.random.default_rng(11).normal(size=(32, 3, SIZE, SIZE)).astype(np.float32)
-
-
-@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["Relu", "Clip", "HardSwish", "Sigmoid"])
 @pytest.mark.parametrize("io", ["float32", "int8"])
 @pytest.mark.parametrize("kernels", Tflite.kernels)
-def test_int8_is_within_one_output_step_of_the_trained_network(converted: Converted, kernels: str, io: str) -> None:
-    request, facts = converted("int8", io)
-    images = unseen_images()
-    step = load_table(request.quant_table).by_name()["logits"].scale[0]
-    reference = tensors_of(request.qdq_onnx, images)["logits"]
-    steps = np.abs(logits_of(request, facts, kernels, images) - reference) / step
-    assert steps.max() < 1.01
-    assert steps.mean() < 0.2
+def test_int8_is_within_one_output_step_of_the_trained_network(
+    kernels: str, io: str, activation: str, tmp_path: Path
+) -> None:
+    tiny = write_tiny(tmp_path / "network", qdq_model(activation=activation))
+    request, facts = convert(tiny, tmp_path / "out", io=io)
+    batch = images(32, seed=9)
+    off = logits(request, facts, kernels, batch) - reference_logits(request.qdq_onnx, batch)
+    steps = np.rint(np.abs(off) / output_step(request.qdq_onnx))
+    assert steps.max() <= 1
+    assert steps.mean() < 0.1
 
 
-@pytest.mark.slow
-def test_every_layer_of_the_int8_file_runs_in_int8(converted: Converted) -> None:
-    request, facts = converted("int8")
-    graph = view(read_model(request.out / facts.file))
-    kinds = [op.kind for op in graph.ops]
-    assert (facts.float_ops, facts.other_float_ops) == ((), ())
-    assert kinds.count("TRANSPOSE") == 0
-    assert facts.int8_tensors == len(WEIGHTS) + len(ACTIVATIONS)
-
-
-@pytest.mark.slow
-def test_int8_input_and_output_carry_the_scales_of_the_table(converted: Converted) -> None:
-    request, facts = converted("int8", "int8")
-    table = load_table(request.quant_table).by_name()
-    assert (facts.input.dtype, facts.input.layout, facts.input.shape) == ("int8", "NHWC", (1, SIZE, SIZE, 3))
-    assert (facts.input.scale, facts.input.zero_point) == (table["image"].scale[0], 0)
-    assert (facts.output.scale, facts.output.zero_point) == (table["logits"].scale[0], 0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("fp16", 2e-3)])
-def test_a_float_file_agrees_with_the_float_network(converted: Converted, precision: str, tolerance: float) -> None:
-    request, facts = converted(precision)
-    images = unseen_images()
-    reference = tensors_of(request.float_onnx, images)["logits"]
-    error = np.abs(logits_of(request, facts, "xnnpack", images) - reference).max()
-    assert error < tolerance * np.abs(reference).max()
-    assert (facts.input.name, facts.input.dtype, facts.output.name) == ("image", "float32", "logits")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_two_conversions_make_the_same_bytes(converted: Converted, request_for: Request, precision: str) -> None:
-    one, two = converted(precision)[0], request_for(precision)
-    Tflite().convert(two)
-    assert (one.out / "model.tflite").read_bytes() == (two.out / "model.tflite").read_bytes()
-
-
-@pytest.mark.slow
-def test_a_weight_scale_changed_after_training_is_refused(request_for: Request, tmp_path: Path) -> None:
-    request = request_for("int8")
-    table = load_table(request.quant_table)
-    changed = [
-        replace(one, scale=tuple(1.5 * value for value in one.scale)) if one.name == "point.w" else one
-        for one in table.tensors
+def test_every_layer_runs_in_int8_and_only_the_mean_in_float(tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path)
+    kinds = [op.kind for op in graph_of(request, facts).ops]
+    assert kinds == [
+        "QUANTIZE",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "CONV_2D",
+        "ADD",
+        "CONV_2D",
+        "DEQUANTIZE",
+        "MEAN",
+        "QUANTIZE",
+        "RESHAPE",
+        "FULLY_CONNECTED",
+        "DEQUANTIZE",
     ]
+    assert (facts.float_ops, facts.other_float_ops) == ((), ("MEAN pooled_unrounded",))
+    assert facts.note == "0 TRANSPOSE operators"
+
+
+def test_int8_input_and_output_carry_the_scales_of_the_table(tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path, io="int8")
+    table = load_table(request.quant_table).by_name()
+    scales = [float(np.float32(table[name].scale[0])) for name in ("image", "logits")]
+    assert (facts.input.name, facts.input.dtype, facts.input.layout) == ("image", "int8", "NHWC")
+    assert (facts.input.shape, facts.output.shape) == ((1, SIZE, SIZE, 3), (1, CLASSES))
+    assert [facts.input.scale, facts.output.scale] == scales
+    assert (facts.output.name, facts.output.dtype, facts.output.zero_point) == ("logits", "int8", 0)
+
+
+def test_float_input_and_output_have_the_names_and_their_int8_twins_a_suffix(tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path)
+    names = {tensor.name: tensor.dtype for tensor in graph_of(request, facts).tensors}
+    assert (names["image"], names["image_quantized"]) == ("float32", "int8")
+    assert (names["logits"], names["logits_quantized"]) == ("float32", "int8")
+    assert (facts.input.name, facts.output.name) == ("image", "logits")
+
+
+@pytest.mark.parametrize("kernels", Tflite.kernels)
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("fp16", 2e-3)])
+def test_a_float_file_agrees_with_the_float_network(
+    precision: str, tolerance: float, kernels: str, tiny: Tiny, tmp_path: Path
+) -> None:
+    request, facts = convert(tiny, tmp_path, precision)
+    batch = images(8, seed=9)
+    wanted = reference_logits(request.float_onnx, batch)
+    error = np.abs(logits(request, facts, kernels, batch) - wanted).max()
+    assert error < tolerance * np.abs(wanted).max()
+    assert (facts.input.dtype, facts.output.dtype, facts.int8_tensors) == ("float32", "float32", 0)
+
+
+def test_fp16_stores_weights_in_half_the_bytes_and_computes_in_float32(tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path, "fp16")
+    graph = graph_of(request, facts)
+    halves = {tensor.name for tensor in graph.tensors if tensor.dtype == "float16"}
+    assert halves == {f"{layer}.weight" for layer in ("stem", "spread", "project", "wide", "classifier")}
+    assert all(tensor.data is not None for tensor in graph.tensors if tensor.dtype == "float16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_two_conversions_make_the_same_bytes(precision: str, tiny: Tiny, tmp_path: Path) -> None:
+    one, two = (convert(tiny, tmp_path / name, precision)[0].out / "model.tflite" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_layer_with_float_weights_is_counted_and_the_rest_stays_int8(tmp_path: Path) -> None:
+    tiny = write_tiny(tmp_path / "network", with_float_weight(qdq_model(), "project"))
+    request, facts = convert(tiny, tmp_path / "out")
+    batch = images(16, seed=9)
+    off = logits(request, facts, "builtin", batch) - reference_logits(request.qdq_onnx, batch)
+    assert facts.float_ops == ("project_unrounded",)
+    assert np.rint(np.abs(off) / output_step(request.qdq_onnx)).max() <= 1
+
+
+def with_float_weight(model: ModelProto, layer: str) -> ModelProto:
+    """Return the model with the real weights of a layer in place of its int8 ones."""
+    parts = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    real = parts[f"{layer}.weight"] * parts[f"{layer}.scale"].reshape(-1, 1, 1, 1)
+    kept = [node for node in model.graph.node if node.output[0] != f"{layer}_w"]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    model.graph.initializer.append(numpy_helper.from_array(real.astype(np.float32), f"{layer}_w"))
+    return model
+
+
+@pytest.mark.parametrize("kernels", Tflite.kernels)
+def test_a_trace_shows_each_tensor_of_the_table_as_onnx_lays_it_out(
+    kernels: str, tiny: Tiny, tmp_path: Path
+) -> None:
+    request, facts = convert(tiny, tmp_path)
+    network, image = ReferenceNetwork(request.qdq_onnx), images(1, seed=9)
+    model = request.out / facts.file
+    traced = Tflite().trace(model, facts, image, [*network.names, "no such tensor"], kernels=kernels)
+    wanted = network.run(image, traced)
+    assert list(traced) == list(network.names)
+    assert {name: value.shape for name, value in traced.items()} == {k: v.shape for k, v in wanted.items()}
+    scales = load_table(request.quant_table).by_name()
+    assert max(np.rint(np.abs(traced[k] - wanted[k]) / scales[k].scale[0]).max() for k in traced) <= 1
+
+
+def test_a_trace_of_an_int8_input_is_the_rounded_image(tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path, io="int8")
+    image = images(1, seed=9)
+    traced = Tflite().trace(request.out / facts.file, facts, image, ["image", "logits"], kernels="xnnpack")
+    scale = np.float32(load_table(request.quant_table).by_name()["image"].scale[0])
+    np.testing.assert_array_equal(traced["image"], np.clip(np.rint(image / scale), -128, 127) * scale)
+
+
+def test_a_file_alone_says_what_it_takes_and_gives(tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path, io="int8")
+    alone = Tflite().describe(request.out / facts.file)
+    assert (alone.input, alone.output, alone.float_ops) == (facts.input, facts.output, facts.float_ops)
+    assert Tflite().describe(convert(tiny, tmp_path / "fp32", "fp32")[0].out / "model.tflite").deployment["precision"] == "fp32"
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "noise.tflite").write_bytes(b"not a model at all, not at all")
+    with pytest.raises(StageError, match=r"noise\.tflite is no TFLite model"):
+        Tflite().describe(tmp_path / "noise.tflite")
+
+
+@pytest.mark.parametrize("name", ["project.weight", "stem_act", "classifier.bias", "logits"])
+def test_a_scale_that_is_not_the_tables_is_refused(name: str, tiny: Tiny, tmp_path: Path) -> None:
+    request, _ = convert(tiny, tmp_path)
+    changed = [rescaled(one, 1.5) if one.name == name else one for one in load_table(request.quant_table).tensors]
     save_table(QuantTable(tuple(changed)), tmp_path / "changed.json")
-    with pytest.raises(StageError, match=r"point\.w in the quantization table"):
+    with pytest.raises(StageError, match=rf"{name} in the quantization table\): scale"):
         Tflite().convert(replace(request, quant_table=tmp_path / "changed.json"))
 
 
-@pytest.mark.slow
-def test_an_operator_that_onnx2tf_does_not_know_is_one_error_with_the_log(request_for: Request, tmp_path: Path) -> None:
-    request = request_for("fp32")
-    model = onnx.load(request.float_onnx)
-    model.graph.node[1].op_type, model.graph.node[1].domain = "Mystery", "example"
-    model.opset_import.append(helper.make_opsetid("example", 1))
-    onnx.save(model, tmp_path / "mystery.onnx")
-    with pytest.raises(StageError, match=r"onnx2tf did not convert mystery\.onnx") as caught:
-        Tflite().convert(replace(request, float_onnx=tmp_path / "mystery.onnx"))
-    assert "TFLite has no operator for CUSTOM ONNX_MYSTERY" in caught.value.message
-    assert str(request.log) in caught.value.hint
+@pytest.mark.parametrize("name", ["stem.weight", "spread.weight", "classifier.weight", "wide.bias"])
+def test_one_byte_changed_in_the_file_is_found(name: str, tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path)
+    content = read_model(request.out / facts.file)
+    tensor = next(one for one in content.subgraphs[0].tensors if one.name.decode() == name)
+    changed = bytearray(bytes(content.buffers[tensor.buffer].data))
+    changed[3] ^= 1
+    content.buffers[tensor.buffer].data = bytes(changed)
+    (tmp_path / "changed.tflite").write_bytes(pack_model(content))
+    with pytest.raises(StageError, match=rf"TFLite tensor {name} .*; training has"):
+        check_against_table(tmp_path / "changed.tflite", load_table(request.quant_table), request.qdq_onnx)
 
 
-def test_a_machine_without_uv_and_python_is_told_what_to_install(
-    request_for: Request, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_zero_point_changed_in_the_file_is_found(tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path)
+    content = read_model(request.out / facts.file)
+    tensor = next(one for one in content.subgraphs[0].tensors if one.name == b"added")
+    tensor.quantization.zeroPoint = [1]
+    (tmp_path / "changed.tflite").write_bytes(pack_model(content))
+    with pytest.raises(StageError, match=r"added .*zero point \(1,\)"):
+        check_against_table(tmp_path / "changed.tflite", load_table(request.quant_table), request.qdq_onnx)
+
+
+def test_a_tensor_of_the_table_that_the_file_does_not_have_is_said(tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path)
+    table = load_table(request.quant_table)
+    more = QuantTable((*table.tensors, renamed(table.by_name()["added"], "gone")))
+    missing = check_against_table(request.out / facts.file, more, request.qdq_onnx)
+    assert missing == ("gone: fused away, not rounded on its own",)
+
+
+def test_int8_tensors_are_those_of_the_table(tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path)
+    table = load_table(request.quant_table)
+    assert facts.int8_tensors == len(table.with_role("activation")) + len(table.with_role("weight"))
+
+
+def test_constants_begin_on_a_border_of_16_bytes(tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path)
+    content = (request.out / facts.file).read_bytes()
+    weights = initializers(request.qdq_onnx)["stem.weight"].transpose(0, 2, 3, 1).tobytes()
+    assert content.count(weights) == 1
+    assert content.index(weights) % 16 == 0
+
+
+def initializers(model: Path) -> Mapping[str, NDArray[Any]]:
+    return {one.name: numpy_helper.to_array(one) for one in onnx.load(model).graph.initializer}
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
-    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path))
-    with pytest.raises(MissingToolError, match=r"tflite: no CPython 3\.12 or 3\.13 runs here"):
-        Tflite().convert(request_for("int8"))
+    monkeypatch.setattr("mobilekd.backends.tflite._MODULES", ("ai_edge_litert_of_tomorrow",))
+    with pytest.raises(MissingToolError, match=r"ai_edge_litert_of_tomorrow not installed: .* -m pip install"):
+        convert(tiny, tmp_path)
 
 
-def flowing(name: str, *, dtype: str = "float32", scale: tuple[float, ...] = ()) -> Tensor:
-    return Tensor(name, dtype, (1, 2, 2, 3), scale, (0,) * len(scale), 0, None)
-
-
-def constant(name: str, data: np.ndarray, scale: tuple[float, ...] = ()) -> Tensor:
-    return Tensor(name, str(data.dtype), data.shape, scale, (0,) * len(scale), 0, data)
-
-
-def test_read_back_names_an_activation_whose_scale_is_not_the_tables() -> None:
-    graph = Graph((flowing("sum", dtype="int8", scale=(0.5,)),), (), (0,), (0,))
-    check_against_table(graph, {"sum": entry("add", "activation", 0.5)}, {})
-    with pytest.raises(StageError, match=r"sum \(add in the quantization table\): scale \(0\.5,\).*\(0\.25, 0\)"):
-        check_against_table(graph, {"sum": entry("add", "activation", 0.25)}, {})
-
-
-def test_read_back_names_a_weight_that_is_one_step_off() -> None:
-    payload = np.arange(6, dtype=np.int8).reshape(2, 3)
-    graph = Graph((constant("kernel", payload + np.int8(1), scale=(0.5, 0.25)),), (), (), ())
-    twin = WeightTwin(entry("linear.w", "weight", (0.5, 0.25), axis=0), payload, 0)
-    with pytest.raises(StageError, match=r"kernel \(linear\.w .*: 1 at \[0, 0\]; training has 0"):
-        check_against_table(graph, {}, {"kernel": twin})
-
-
-def test_read_back_refuses_a_float_bias() -> None:
-    tensors = (flowing("in", dtype="int8"), flowing("w"), constant("bias", np.zeros(3, np.float32)), flowing("out"))
-    graph = Graph(tensors, (Op("CONV_2D", (0, 1, 2), (3,)),), (0,), (3,))
-    with pytest.raises(StageError, match="bias is int32"):
-        check_against_table(graph, {}, {})
-
-
-def test_padding_shares_its_inputs_range_and_a_clamp_takes_its_outputs() -> None:
-    tensors = tuple(map(flowing, ("in", "padded", "made", "clamped")))
-    ops = (Op("PAD", (0,), (1,)), Op("CONV_2D", (1,), (2,)), Op("RELU", (2,), (3,)))
-    twins = {0: entry("in", "activation", 1.0), 3: entry("clamped", "activation", 0.5)}
-    assert ranges(Graph(tensors, ops, (0,), (3,)), twins) == {
-        0: Range(-128.0, 127.0),
-        1: Range(-128.0, 127.0),
-        2: Range(-64.0, 63.5),
-        3: Range(-64.0, 63.5),
-    }
-
-
-def test_a_product_with_a_constant_maps_the_interval() -> None:
-    tensors = (flowing("in"), constant("sixth", np.array([-0.5, 0.25], np.float32)), flowing("product"))
-    graph = Graph(tensors, (Op("MUL", (0, 1), (2,)),), (0,), (2,))
-    assert ranges(graph, {0: entry("in", "activation", 1.0)})[2] == Range(-63.5, 64.0)
-
-
-def test_a_tensor_is_matched_in_either_layout_and_noise_is_not() -> None:
-    rng = np.random.default_rng(3)
-    nchw = rng.normal(size=(2, 1, 3, 2, 2)).astype(np.float32)
-    values = {0: np.moveaxis(nchw, 2, -1), 1: nchw, 2: rng.normal(size=(2, 1, 2, 2, 3)).astype(np.float32)}
-    graph = Graph(tuple(map(flowing, "abc")), (Op("ADD", (0, 1), (2,)),), (0, 1), (2,))
-    wanted = entry("feature", "activation", 0.1)
-    assert activation_twins(graph, values, {"feature": nchw}, QuantTable((wanted,))) == {0: wanted, 1: wanted}
+def test_kernels_that_do_not_exist_are_an_error(tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path)
+    with pytest.raises(StageError, match="TFLite has no kernels 'gpu'"):
+        Tflite().open(request.out / facts.file, facts, kernels="gpu", threads=1)
