@@ -22,8 +22,8 @@ def clamps_as_trained(
     - The converter fuses Relu and ReLU6 alone into a layer. For other bounds the layer itself is rounded, with the
       scale of the clamped tensor, and the clamp gets bounds on that grid: rounding is monotone, so
       round(clip(x, a, b)) = clip(round(x), round(a), round(b)).
-    - A Relu, or an addition or product with a constant for each channel, behind a layer that the table rounds before it would be fused
-      too, and that rounding left out. A maximum of two tensors is not fused.
+    - A Relu, or an addition or product with a constant for each channel, would be fused into a layer whose output the
+      table rounds before, and that rounding left out. A maximum of two tensors is not fused.
     """
     quants = table.by_name()
     stored = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
@@ -85,5 +85,5 @@ def _round_bounds(
     limits = (quant.quant_min, quant.quant_max)
     for name, bound, limit in zip(names, _bounds(clamp, stored), limits, strict=True):
         steps = np.rint(np.float32(bound) / step) if np.isfinite(bound) else np.float32(limit)
-        constants[name] = (steps * step).astype(np.float32)
+        constants[name] = np.asarray(steps * step, np.float32)
     clamp.input[:] = [clamp.input[0], *names]

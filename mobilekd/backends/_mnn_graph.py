@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mobilekd.backend import Float32
 from mobilekd.backends._mnn_file import MnnFile, MnnOp
 from mobilekd.backends._mnn_layers import Layer
 from mobilekd.backends._readback import ReadBack, Trained
@@ -96,6 +97,11 @@ def tensors_by_name(file: MnnFile) -> dict[str, int]:
     return {name: index for name, index in named if index not in renamed}
 
 
+def without_map(tensor: str, value: Float32) -> Float32:
+    """Return the rows [n, channels] of a linear layer, which MNN computes as maps of one pixel."""
+    return value.reshape(value.shape[:2]) if tensor.endswith(_MATMUL_SUFFIX) else value
+
+
 def check_against_table(
     path: Path, file: MnnFile, layers: tuple[Layer, ...], table: QuantTable, trained: Trained
 ) -> None:
@@ -116,6 +122,10 @@ def check_against_table(
             if index in file.quant:
                 scale, zero_point = file.quant[index]
                 found.scales(name, [scale], {zero_point})
+    quantized = table.by_name().keys()
+    for name, index in tensors_by_name(file).items():
+        if name in quantized and index in file.quant:
+            found.scales(name, [file.quant[index][0]], {file.quant[index][1]})
     for pairs in parts.values():
         _check_layer(path, sorted(pairs, key=lambda pair: pair[0].channels or ()), found)
     found.finish([name for layer in layers for name in layer.tensors()])
@@ -180,6 +190,19 @@ def float_ops(file: MnnFile) -> tuple[tuple[str, ...], tuple[str, ...]]:
             else:
                 others.append(f"{op.kind} {op.name}")
     return tuple(layers), tuple(others)
+
+
+def rounded_by_readers(file: MnnFile) -> frozenset[int]:
+    """Return the tensors with a scale that int8 kernels alone read: whatever wrote them, the kernel sees integers."""
+    readers: dict[int, list[MnnOp]] = {}
+    for op in file.ops:
+        for index in op.inputs:
+            readers.setdefault(index, []).append(op)
+    return frozenset(
+        index
+        for index in file.quant.keys() & readers.keys()
+        if all(op.kind in _NO_ARITHMETIC or _is_int8(op, file) for op in readers[index])
+    )
 
 
 def _is_int8(op: MnnOp, file: MnnFile) -> bool:

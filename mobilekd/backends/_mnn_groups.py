@@ -1,4 +1,4 @@
-"""Grouped convolutions, written as what MNN has in int8: its converter splits them itself, and leaves the parts float."""
+"""Grouped convolutions as what MNN has in int8: its converter splits them itself, and leaves the parts float."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -59,5 +59,5 @@ def _rounded_output(output: str, readers: dict[str, list[NodeProto]], table: Qua
     """Return the tensor behind what the converter fuses into a layer."""
     after: Sequence[NodeProto] = readers.get(output, ())
     if output not in table.by_name() and len(after) == 1 and after[0].op_type in ("Relu", "Clip"):
-        return after[0].output[0]
+        return str(after[0].output[0])
     return output

@@ -1,4 +1,4 @@
-"""Names of MNN's operators: the enum OpType of its schema/default/MNN.fbs, whose numbers are part of the file format."""
+"""Names of MNN's operators: the enum OpType of its schema/default/MNN.fbs, whose numbers are part of the format."""
 
 _FROM_0 = """
 AbsVal QuantizedAdd ArgMax AsString InstanceNorm BatchToSpaceND Copy BinaryOp Bnll Cast Concat Const Convolution

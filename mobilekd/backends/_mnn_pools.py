@@ -57,8 +57,8 @@ def _between_scales(
 ) -> Iterator[NodeProto]:
     output = node.output[0]
     names = {part: f"{output}__pool_{part}" for part in ("input", "output", "step", "per_step")}
-    constants[names["step"]] = np.float32(quant.scale[0]).reshape(())
-    constants[names["per_step"]] = np.float32(1 / quant.scale[0]).reshape(())
+    constants[names["step"]] = np.asarray(quant.scale[0], np.float32)
+    constants[names["per_step"]] = np.asarray(1 / quant.scale[0], np.float32)
     pool = NodeProto()
     pool.CopyFrom(node)
     pool.input[0], pool.output[0] = names["input"], names["output"]

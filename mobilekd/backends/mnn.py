@@ -1,7 +1,9 @@
 """MNN: fp32, fp16, and int8 from the quantization table through MNN's compression parameters.
 
-The wheel's own scripts are never run: importing `MNN.tools` runs pip and uploads usage. Known defect, MNN 3.6.1: on
-ARM CPUs with i8mm the last N mod 8 outputs of a fully connected layer are wrong; DeployedFacts.note says so.
+The wheel's own scripts are never run: importing `MNN.tools` runs pip and uploads usage. What MNN 3.6.1 computes
+otherwise than trained is written out before conversion (`_mnn_rewrite`); each of those defects has a test in
+tests/backends/test_mnn_defects.py. One is left: on ARM CPUs with i8mm the last N mod 8 outputs of a fully connected
+layer are wrong; DeployedFacts.note says so.
 """
 
 import contextlib
@@ -43,7 +45,7 @@ class Mnn:
         return f"{', '.join(absent)} is not installed: pip install 'mobilekd[onnx,mnn]'" if absent else None
 
     def convert(self, request: Conversion) -> DeployedFacts:
-        """Write DEPLOYMENT.mnn; for int8, read every scale and weight back from it."""
+        """Write DEPLOYMENT.mnn; for int8, read every scale, weight and bias back from it."""
         from mobilekd import graph
         from mobilekd.backends import _onnx_facts
 
@@ -82,7 +84,11 @@ class Mnn:
     def trace(
         self, model: Path, facts: DeployedFacts, image: Float32, names: Sequence[str], *, kernels: str
     ) -> Mapping[str, Float32]:
-        """Return the named tensors of a file, as MNN holds them: those that it computes in float are not rounded."""
+        """Return the named tensors of a file as their readers see them.
+
+        A tensor that a float operator writes and int8 kernels read is rounded by those; so it is here. One that float
+        operators read is returned as it is.
+        """
         from mobilekd.backends import _mnn_graph
         from mobilekd.backends._mnn_file import read_mnn
 
@@ -90,10 +96,21 @@ class Mnn:
         file = read_mnn(model)
         known = _mnn_graph.tensors_by_name(file)
         present = [name for name in names if name in known]
-        session = MnnSession(model, facts, threads=1, outputs=[file.tensors[known[name]] for name in present])
+        tensors = [file.tensors[known[name]] for name in present]
+        session = MnnSession(model, facts, threads=1, outputs=tensors)
         session.load_input(image)
         session.invoke()
-        return dict(zip(present, session.read_all(), strict=True))
+        rounded = _mnn_graph.rounded_by_readers(file)
+        values = zip(present, map(_mnn_graph.without_map, tensors, session.read_all()), strict=True)
+        return {
+            name: _rounded(value, *file.quant[known[name]]) if known[name] in rounded else value
+            for name, value in values
+        }
+
+
+def _rounded(value: Float32, scale: float, zero_point: int) -> Float32:
+    steps = np.clip(np.rint(value / np.float32(scale)) + zero_point, -128, 127) - zero_point
+    return np.asarray(steps * np.float32(scale), np.float32)
 
 
 class MnnSession:

@@ -1,16 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
 from mobilekd import graph
 from mobilekd.backend import DeployedFacts
-from mobilekd.backends import _ort_graph
+from mobilekd.backends import _ort_check, _ort_graph, _readback
 from mobilekd.backends.onnxruntime import Onnxruntime
 from mobilekd.errors import StageError
 from mobilekd.profile import Deployment
 from mobilekd.quant_table import QuantTable, load_table, save_table
-from tests.backends import tiny
+from mobilekd.reference_network import ReferenceNetwork
+from tests.backends import operators, tiny
 
 INT8 = Deployment(backend="onnxruntime")
 INT8_IO = Deployment(backend="onnxruntime", io="int8")
@@ -123,6 +127,62 @@ def test_table_changed_after_training_is_caught_with_the_tensor_named(work):
 
     with pytest.raises(StageError, match="scale of 'added' differs"):
         Onnxruntime().convert(work.for_(INT8))
+
+
+def test_one_changed_weight_is_caught_with_the_tensor_named(work):
+    file = work.request.out / Onnxruntime().convert(work.for_(INT8)).file
+    table = load_table(work.request.quant_table)
+    trained = _readback.trained(work.request.qdq_onnx, table)
+    weight = trained.weights["wide.weight"].copy()
+    weight.reshape(-1)[3] ^= 1
+
+    with pytest.raises(StageError, match=r"int8 weights of 'wide\.weight' differs: element 3"):
+        _ort_check.check_against_table(
+            file, table, replace(trained, weights={**trained.weights, "wide.weight": weight})
+        )
+
+
+def test_one_changed_bias_is_caught_with_the_tensor_named(work):
+    file = work.request.out / Onnxruntime().convert(work.for_(INT8)).file
+    table = load_table(work.request.quant_table)
+    trained = _readback.trained(work.request.qdq_onnx, table)
+    bias = trained.biases["spread.bias"] + 1
+
+    with pytest.raises(StageError, match=r"bias of 'spread\.bias' differs: element 0"):
+        _ort_check.check_against_table(file, table, replace(trained, biases={**trained.biases, "spread.bias": bias}))
+
+
+def test_trace_reads_what_the_trained_graph_computes(work):
+    facts, image = Onnxruntime().convert(work.for_(INT8)), tiny.images(1, seed=2)
+    reference = ReferenceNetwork(work.request.qdq_onnx)
+
+    traced = Onnxruntime().trace(work.request.out / facts.file, facts, image, reference.names, kernels="default")
+
+    expected = reference.run(image, {})
+    assert {name: np.abs(traced[name] - expected[name]).max() for name in expected} == dict.fromkeys(expected, 0)
+
+
+def test_trace_refuses_a_file_that_runs_other_kernels_with_its_tensors_as_outputs(work, monkeypatch):
+    facts = Onnxruntime().convert(work.for_(INT8))
+    counts = iter(({"QLinearConv": 4}, {"QLinearConv": 3}))
+    monkeypatch.setattr(_ort_check, "integer_kernels", lambda optimized: next(counts))
+
+    with pytest.raises(StageError, match="can't be traced"):
+        Onnxruntime().trace(work.request.out / facts.file, facts, tiny.images(1), ["added"], kernels="default")
+
+
+def test_integer_softmax_of_onnx_runtime_is_more_than_a_tie_off(tmp_path):
+    """The reason for the fence around Softmax: when this fails, a new version mended it and the fence can go."""
+    qdq = operators.network("softmax")
+    graph.save(qdq, tmp_path / "qdq.onnx")
+    batch = tiny.images(20, seed=2)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    fused = ort.InferenceSession(str(tmp_path / "qdq.onnx"), options, providers=["CPUExecutionProvider"])
+
+    found = np.concatenate([fused.run(None, {"image": image[None]})[0] for image in batch])
+
+    assert not np.array_equal(found, tiny.reference_logits(tmp_path / "qdq.onnx", batch))
 
 
 def test_tensor_missing_from_the_file_is_named(work):

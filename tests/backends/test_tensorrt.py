@@ -1,6 +1,7 @@
 import pytest
 
 from mobilekd import graph
+from mobilekd.backends import _readback
 from mobilekd.backends.tensorrt import Tensorrt
 from mobilekd.errors import ConfigError, StageError
 from mobilekd.profile import Deployment, Target
@@ -46,6 +47,22 @@ def test_engine_is_refused_on_this_machine_with_its_note(work):
 
     with pytest.raises(StageError, match="built, not run"):
         Tensorrt().open(work.request.out / facts.file, facts, kernels="default", threads=1)
+
+
+def test_engine_is_not_traced_for_the_same_reason(work):
+    facts = Tensorrt().convert(work.for_(INT8, RTX))
+
+    with pytest.raises(StageError, match="built, not run"):
+        Tensorrt().trace(work.request.out / facts.file, facts, tiny.images(1), ["added"], kernels="default")
+
+
+def test_bias_changed_after_training_is_caught_with_the_tensor_named(work, monkeypatch):
+    trained = _readback.trained(work.request.qdq_onnx, load_table(work.request.quant_table))
+    moved = {**trained.biases, "classifier.bias": trained.biases["classifier.bias"] + 1}
+    monkeypatch.setattr(_readback, "trained", lambda qdq_onnx, table: _readback.Trained(trained.weights, moved))
+
+    with pytest.raises(StageError, match=r"bias of 'classifier\.bias' differs"):
+        Tensorrt().convert(work.for_(INT8, RTX))
 
 
 def test_jetson_gets_the_qdq_graph_and_the_command_that_builds_it(work):
