@@ -56,14 +56,23 @@ def conv_transpose(call: Call) -> None:
     if node.number("group", 1) != 1 or set(node.integers("dilations", (1, 1))) != {1} or len(call.shape(0)) != 4:
         raise StageError(f"ConvTranspose {node.name}: groups, dilations and 1-D are not known")
     strides, pads = node.integers("strides", (1, 1)), node.integers("pads", (0, 0, 0, 0))
-    if any(pads) or any(node.integers("output_padding", (0, 0))):
-        raise StageError(
-            f"ConvTranspose {node.name}: pads are not known", hint="use a kernel of the size of its stride"
-        )
+    if node.text("auto_pad", "NOTSET") != "NOTSET":
+        raise StageError(f"ConvTranspose {node.name}: auto_pad is not known", hint="give explicit pads")
     weight, bias = _weights(call, (1, 2, 3, 0), 0)
-    shape = call.tensors.shape_constant(layout.stored(call.out_shape(), NHWC))
+    result = layout.stored(call.out_shape(), NHWC)
+    spans = [(call.shape(0)[at] - 1) * strides[at - 2] + call.shape(1)[at] for at in (2, 3)]
+    if any(spans[at] < pads[at] + result[at + 1] for at in (0, 1)):
+        raise StageError(f"ConvTranspose {node.name}: output_padding goes past its pads", hint="lower output_padding")
+    full = (result[0], *spans, result[3])
+    inputs = [call.tensors.shape_constant(full), weight, call.read(0, NHWC).index, bias]
     options = {"padding": _VALID, "strideH": strides[0], "strideW": strides[1]}
-    call.finish("TRANSPOSE_CONV", [shape, weight, call.read(0, NHWC).index, bias], NHWC, options=options)
+    if full == result:
+        call.finish("TRANSPOSE_CONV", inputs, NHWC, options=options)
+        return
+    quant = call.sinks[0].quant
+    whole = call.emit("TRANSPOSE_CONV", inputs, "whole", full, quant=quant, options=options)
+    cut = [call.tensors.shape_constant((0, *pads[:2], 0)), call.tensors.shape_constant(result)]
+    call.finish("SLICE", [whole, *cut], NHWC, quant=quant)
 
 
 def matmul(call: Call) -> None:

@@ -72,6 +72,10 @@ CASES: dict[str, Case] = {
     "ConvTranspose": Case(
         _one("ConvTranspose", "w1", "b", strides=[2, 2]), {"w1": _normal(8, 5, 2, 2), "b": _normal(5)}
     ),
+    "ConvTranspose with pads": Case(
+        _one("ConvTranspose", "w1", "b", strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 0]),
+        {"w1": _normal(8, 5, 3, 3), "b": _normal(5)},
+    ),
     "Gemm": Case(
         (("Flatten", ("image",), {}), ("Gemm", ("t0", "w0", "b"), {"transB": 1})),
         {"w0": _normal(10, 288), "b": _normal(10)},

@@ -61,7 +61,7 @@ def test_hard_swish_is_a_step_off_so_it_runs_in_float(kernels: str) -> None:
 
 @pytest.mark.parametrize("kernels", ["builtin", "reference"])
 def test_logistic_has_one_scale_so_it_runs_in_float(kernels: str) -> None:
-    with pytest.raises(StageError, match="output->params.scale == 1. / 256 was not true"):
+    with pytest.raises(StageError, match=r"output->params.scale == 1\. / 256 was not true"):
         run("LOGISTIC", ALL, (0.03, 0.0079), kernels)
 
 
