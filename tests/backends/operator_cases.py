@@ -252,6 +252,21 @@ CASES: dict[str, Case] = {
         {"scale": _normal(8), "shift": _normal(8)},
         ("RESHAPE", "MEAN", "SUB", "MUL", "MEAN", "ADD", "RSQRT", "MUL", "RESHAPE", "MUL", "ADD"),
     ),
+    "GroupNormalization as PyTorch exports it": Case(
+        (
+            ("Reshape", ("image", "groups"), {}),
+            ("InstanceNormalization", ("t0", "ones", "zeros"), {}),
+            ("Reshape", ("t1", "shape"), {}),
+        ),
+        {
+            "groups": _ints(1, 2, -1),
+            "ones": np.ones(2, np.float32),
+            "zeros": np.zeros(2, np.float32),
+            "shape": _ints(*SHAPE),
+        },
+        ("RESHAPE", "MEAN", "SUB", "MUL", "MEAN", "ADD", "RSQRT", "MUL", "RESHAPE"),
+        unrounded=("t0", "t1"),
+    ),
     "DepthToSpace": Case(_one("DepthToSpace", blocksize=2)),
     "DepthToSpace, PyTorch's order": Case(_one("DepthToSpace", blocksize=2, mode="CRD")),
     "SpaceToDepth": Case(_one("SpaceToDepth", blocksize=2)),
