@@ -257,13 +257,13 @@ _HEAD = """# Conformance matrix
 
 Is what a backend runs the network that was trained? Every network is trained for a short time on real images,
 fine-tuned or calibrated to int8, converted to each backend, and its answers are compared with those of the fake-quant
-network on the whole test split. Accuracy says nothing about a network here: training is short and the images are small. What
-counts is the difference between the columns.
+network on the whole test split. Accuracy says nothing about a network here: training is short and the images are
+small. What counts is the difference between the columns.
 
 Made by `python -m benchmarks.conformance` (digits) and `python -m benchmarks.conformance --data cifar10.npz`
-(CIFAR-10); see benchmarks/conformance.py for the settings. A row has passed when top-1 is within 0.2 points of the fake-quant
-network, the answers agree on 99 % of the images (98 % where fp32 top-1 is below 80 %), and every convolution and linear
-layer is int8. TFLite runs with XNNPACK, its default, unless the row names other kernels.
+(CIFAR-10); see benchmarks/conformance.py for the settings. A row has passed when top-1 is within 0.2 points of the
+fake-quant network, the answers agree on 99 % of the images (98 % where fp32 top-1 is below 80 %), and every convolution
+and linear layer is int8. TFLite runs with XNNPACK, its default, unless the row names other kernels.
 """
 
 

@@ -34,6 +34,8 @@ def check_against_table(model: Path, table: QuantTable, qdq_onnx: Path) -> tuple
 
 def _missing(graph: Graph, table: QuantTable, trained: Mapping[str, NDArray[Any]]) -> Iterator[str]:
     readers = {op.inputs[1]: op.kind for op in graph.ops if len(op.inputs) > 1}
+    # The weights of large depthwise windows pass through a RESHAPE.
+    readers |= {op.inputs[0]: readers[op.outputs[0]] for op in graph.ops if op.outputs[0] in readers}
     for quant in table.tensors:
         index = graph.find(quant.name)
         if index is None:

@@ -90,7 +90,7 @@ def instance_normalization(call: Call) -> None:
     """Write InstanceNormalization out in float."""
     value, rank = call.read(), len(call.shape())
     parameters = [_parameter(call, at, value.axes, 1) for at in (1, 2)]
-    _normalize(call, value, [value.axes.index(axis) for axis in range(2, rank)], parameters, value.axes)
+    _normalize(call, value, range(2, rank), parameters, value.axes)
 
 
 def group_normalization(call: Call) -> None:
@@ -98,12 +98,21 @@ def group_normalization(call: Call) -> None:
     groups, shape = int(call.node.number("num_groups", 1)), call.shape()
     axes = (0, *range(2, len(shape)), 1)
     value = call.read(0, axes)
-    cut = (*layout.stored(shape, axes)[:-1], groups, shape[1] // groups)
-    inner = call.tensors.reshape(value.index, call.name("groups"), cut)
-    along = [*range(1, len(shape) - 1), len(shape)]
-    normal = _centered(call, Value(inner, layout.identity(len(cut))), along)
-    flat = call.tensors.reshape(normal, call.name("channels"), layout.stored(shape, axes))
-    _scale_and_shift(call, Value(flat, axes), [_parameter(call, at, axes, 1) for at in (1, 2)], axes)
+    parameters = [_parameter(call, at, axes, 1) for at in (1, 2)]
+    if groups == 1:
+        _normalize(call, value, range(1, len(shape)), parameters, axes)
+        return
+    stored = layout.stored(shape, axes)
+    inner = call.tensors.reshape(value.index, call.name("groups"), (*stored[:-1], groups, shape[1] // groups))
+    cut = Value(inner, layout.identity(len(shape) + 1))
+    centered, factor = _centered(call, cut, [*range(1, len(shape) - 1), len(shape)])
+    normal = float_op(call, "MUL", [centered, factor], "normal", cut)
+    steps = [(kind, one) for kind, one in zip(("MUL", "ADD"), parameters, strict=True) if one is not None]
+    if not steps:
+        call.finish("RESHAPE", [normal, call.tensors.shape_constant(stored)], axes, options={"newShape": list(stored)})
+        return
+    flat = call.tensors.reshape(normal, call.name("channels"), stored)
+    _finish_steps(call, Value(flat, axes), steps)
 
 
 def _reduce(call: Call, kind: str, along: Sequence[int], *, keeps: bool) -> None:
@@ -116,12 +125,22 @@ def _reduce(call: Call, kind: str, along: Sequence[int], *, keeps: bool) -> None
 
 
 def _normalize(call: Call, value: Value, along: Sequence[int], parameters: Sequence[int | None], axes: Axes) -> None:
-    normal = _centered(call, value, sorted(along))
-    _scale_and_shift(call, Value(normal, axes), parameters, axes)
+    centered, factor = _centered(call, value, sorted(axes.index(axis) for axis in along))
+    steps = [(kind, one) for kind, one in zip(("MUL", "ADD"), parameters, strict=True) if one is not None]
+    _finish_steps(call, Value(centered, axes), [("MUL", factor), *steps])
 
 
-def _centered(call: Call, value: Value, along: Sequence[int]) -> int:
-    """Return (x - mean) / sqrt(variance + epsilon), over dimensions of the TFLite tensor."""
+def _finish_steps(call: Call, value: Value, steps: Sequence[tuple[str, int]]) -> None:
+    """Write operators by a constant or a smaller tensor, one behind the other."""
+    index = value.index
+    for at, (kind, operand) in enumerate(steps[:-1]):
+        index = float_op(call, kind, [index, operand], f"step_{at}", value)
+    kind, operand = steps[-1]
+    call.finish(kind, [index, operand], value.axes)
+
+
+def _centered(call: Call, value: Value, along: Sequence[int]) -> tuple[int, int]:
+    """Return x - mean and 1 / sqrt(variance + epsilon), over dimensions of the TFLite tensor."""
     shape = call.tensors.builder.tensors[value.index].shape
     small = [1 if at in along else size for at, size in enumerate(shape)]
     places, keep = call.tensors.shape_constant(along), {"keepDims": True}
@@ -131,25 +150,19 @@ def _centered(call: Call, value: Value, along: Sequence[int]) -> int:
     variance = call.emit("MEAN", [square, places], "variance", small, options=keep)
     epsilon = np.array(call.node.number("epsilon", 1e-5), np.float32)
     total = call.emit("ADD", [variance, call.tensors.constant("mobilekd/epsilon", epsilon)], "shifted", small)
-    factor = call.emit("RSQRT", [total], "rsqrt", small)
-    return float_op(call, "MUL", [centered, factor], "normal", value)
-
-
-def _scale_and_shift(call: Call, value: Value, parameters: Sequence[int | None], axes: Axes) -> None:
-    scale, shift = parameters
-    assert scale is not None
-    if shift is None:
-        call.finish("MUL", [value.index, scale], axes)
-        return
-    scaled = float_op(call, "MUL", [value.index, scale], "scaled", value)
-    call.finish("ADD", [scaled, shift], axes)
+    return centered, call.emit("RSQRT", [total], "rsqrt", small)
 
 
 def _parameter(call: Call, position: int, axes: Axes, first: int) -> int | None:
-    """Return the constant factor or shift of a normalization, its axes beginning at an axis of the input."""
+    """Return the constant factor or shift of a normalization, its axes beginning at an axis of the input.
+
+    None where there is none, or where it is 1 or 0 throughout and does nothing.
+    """
     if not call.has(position):
         return None
     data = call.need_constant(position, "a parameter").astype(np.float32)
+    if (data == (1.0 if position == 1 else 0.0)).all():
+        return None
     after = len(axes) - first - data.ndim
     full = data.reshape((*[1] * first, *data.shape, *[1] * after)).transpose(axes)
     return call.tensors.constant(call.node.inputs[position], np.ascontiguousarray(full))

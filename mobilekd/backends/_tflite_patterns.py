@@ -5,14 +5,51 @@ from dataclasses import replace
 
 import numpy as np
 
-from mobilekd.backends._tflite_source import QUANTIZE, Node, Source
+from mobilekd.backends._tflite_source import QUANTIZE, Attribute, Node, Source
 
 
 def gather_patterns(source: Source) -> None:
-    """Rewrite the nodes of a graph: GELU written with Erf, a bias added behind a MatMul, a Pad before a convolution."""
+    """Rewrite the nodes of a graph.
+
+    A weight that is transposed becomes a weight; GELU written with Erf, GroupNormalization written with
+    InstanceNormalization, a bias added behind a MatMul and a Pad before a convolution become one node.
+    """
+    source.replace_nodes([node for node in source.nodes if not _turns_weight(source, node)])
     source.replace_nodes([_gelu(source, node) or node for node in source.nodes])
+    source.replace_nodes([_group_normalization(source, node) or node for node in source.nodes])
     source.replace_nodes([_biased(source, node) or node for node in source.nodes])
     source.replace_nodes([_padded(source, node) or node for node in source.nodes])
+
+
+def _turns_weight(source: Source, node: Node) -> bool:
+    """Store the result of a Transpose of a weight as a weight; return whether the node is one."""
+    weight = source.weights.get(node.inputs[0]) if node.op == "Transpose" else None
+    if weight is None:
+        return False
+    order = node.integers("perm", range(weight.payload.ndim)[::-1])
+    axis = order.index(weight.axis) if len(weight.scale) > 1 else 0
+    source.weights[node.outputs[0]] = replace(weight, payload=weight.payload.transpose(order), axis=axis)
+    return True
+
+
+def _group_normalization(source: Source, node: Node) -> Node | None:
+    """Return GroupNormalization for a Reshape to groups, InstanceNormalization, and a Reshape back."""
+    normal = source.maker(node.inputs[0]) if node.op == "Reshape" else None
+    if normal is None or normal.op != "InstanceNormalization" or len(source.readers(normal.outputs[0])) != 1:
+        return None
+    cut = source.maker(normal.inputs[0])
+    if cut is None or cut.op != "Reshape" or source.shape(cut.inputs[0]) != source.shape(node.outputs[0]):
+        return None
+    shape, groups = source.shape(cut.inputs[0]), source.shape(cut.outputs[0])[1]
+    parameters = [source.constant(name) for name in normal.inputs[1:3]]
+    if len(shape) < 3 or shape[1] % groups or any(one is None for one in parameters):
+        return None
+    names = (f"{node.name}/scale", f"{node.name}/shift")
+    for name, values in zip(names, parameters, strict=True):
+        assert values is not None
+        source.constants[name] = np.repeat(values, shape[1] // groups)
+    attributes: dict[str, Attribute] = {"num_groups": groups, "epsilon": normal.number("epsilon", 1e-5)}
+    return Node("GroupNormalization", node.name, (cut.inputs[0], *names), node.outputs, attributes)
 
 
 def _gelu(source: Source, node: Node) -> Node | None:

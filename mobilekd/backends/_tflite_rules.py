@@ -20,7 +20,7 @@ RULES: Mapping[str, Rule] = {
     "Clip": Rule(act.clip, math.always),
     "Concat": Rule(shape.concat, math.flows_only),
     "Conv": Rule(conv.conv, conv.has_int8_weight, fuses=True),
-    "ConvTranspose": Rule(conv.conv_transpose, conv.has_int8_weight, fuses=True),
+    "ConvTranspose": Rule(conv.conv_transpose, conv.has_int8_weight),
     "DepthToSpace": Rule(shape.depth_to_space, math.always, moves=True),
     "Div": Rule(math.binary, fuses=True),
     "Dropout": Rule(shape.identity, math.always, moves=True),

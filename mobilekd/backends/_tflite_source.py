@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, helper
+from onnx import ModelProto, helper, numpy_helper
 
 from mobilekd import graph
 from mobilekd.backends._tflite_model import Quant
@@ -88,7 +88,7 @@ class Source:
 
     def __init__(self, model: ModelProto) -> None:
         index = graph.index_qdq(model)
-        self.constants: dict[str, Array] = dict(index.constants)
+        self.constants: dict[str, Array] = {**index.constants, **_constant_nodes(model)}
         self.weights = {node.input[0]: _weight(node, index) for node in index.weights.values()}
         alias = {name: node.input[0] for name, node in index.weights.items()}
         quantizers = {node.output[0]: node for node in model.graph.node if node.op_type == QUANTIZE}
@@ -157,12 +157,17 @@ class Source:
 
 def _nodes(model: ModelProto, alias: Mapping[str, str], quantizers: Mapping[str, onnx.NodeProto]) -> Iterator[Node]:
     for node in model.graph.node:
-        if node.op_type == "DequantizeLinear":
+        if node.op_type in ("DequantizeLinear", "Constant"):
             continue
         inputs = [alias.get(name, name) for name in node.input]
         if node.output[0] in quantizers:
             inputs = inputs[:1]
         yield Node(node.op_type, node.name or node.output[0], tuple(inputs), tuple(node.output), _attributes(node))
+
+
+def _constant_nodes(model: ModelProto) -> dict[str, Array]:
+    values = ((node.output[0], node.attribute[0]) for node in model.graph.node if node.op_type == "Constant")
+    return {name: numpy_helper.to_array(one.t) for name, one in values if one.name == "value"}
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Attribute]:

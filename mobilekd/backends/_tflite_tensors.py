@@ -66,6 +66,10 @@ class Tensors:
         """Return a constant of the file."""
         return self.builder.add_constant(name, data, quant)
 
+    def shape_of(self, index: int) -> tuple[int, ...]:
+        """Return the shape of a tensor of the file."""
+        return self.builder.tensors[index].shape
+
     def shape_constant(self, shape: Sequence[int]) -> int:
         """Return a constant of sizes or axes."""
         return self.constant("mobilekd/" + "x".join(map(str, shape)), np.asarray(shape, np.int32))

@@ -25,11 +25,11 @@ def trace(model: Path, image: Float32, names: Sequence[str], kernels: str) -> Ma
     content = read_model(model)
     graph = view(content)
     twins = {name: index for name in names if (index := graph.find(name)) is not None}
-    twins = {name: index for name, index in twins.items() if graph.tensors[index].data is None}
-    outputs = list(dict.fromkeys(index for index in twins.values() if index not in graph.inputs))
+    known = {index: _real(data, one) for index, one in enumerate(graph.tensors) if (data := one.data) is not None}
+    outputs = list(dict.fromkeys(index for index in twins.values() if index not in (*graph.inputs, *known)))
     content.subgraphs[0].outputs = outputs or list(graph.outputs)
     content.signatureDefs = None
-    values = _run(pack_model(content), graph, image, outputs, kernels)
+    values = {**known, **_run(pack_model(content), graph, image, outputs, kernels)}
     return {name: _as_onnx(graph, name, values[index]) for name, index in twins.items()}
 
 
@@ -52,7 +52,7 @@ def _rounded(image: Float32, tensor: Tensor) -> np.ndarray[tuple[int, ...], np.d
 
 
 def _real(value: np.ndarray[tuple[int, ...], np.dtype[np.generic]], tensor: Tensor) -> Float32:
-    if tensor.dtype != "int8":
+    if tensor.dtype != "int8" or len(tensor.scale) != 1:
         return value.astype(np.float32)
     return np.asarray((value.astype(np.float32) - tensor.zero_point[0]) * np.float32(tensor.scale[0]), np.float32)
 

@@ -54,6 +54,7 @@ CASES: dict[str, Case] = {
     "Conv dilated": Case(_one("Conv", "w0", "b", pads=[2, 2, 2, 2], dilations=[2, 2]), _C3),
     "Conv of groups": Case(_one("Conv", "w0", group=4), {"w0": _normal(12, 2, 3, 3)}),
     "Conv depthwise": Case(_one("Conv", "w0", group=8, pads=[1] * 4), {"w0": _normal(8, 1, 3, 3)}),
+    "Conv depthwise, large window": Case(_one("Conv", "w0", group=8, pads=[3] * 4), {"w0": _normal(8, 1, 7, 7)}),
     "Conv depthwise, two for each": Case(_one("Conv", "w0", group=8, pads=[1] * 4), {"w0": _normal(16, 1, 3, 3)}),
     "Conv auto_pad": Case(_one("Conv", "w0", "b", auto_pad="SAME_UPPER", strides=[2, 2]), _C3),
     "Conv and Relu": Case(
@@ -72,12 +73,16 @@ CASES: dict[str, Case] = {
     "ConvTranspose": Case(
         _one("ConvTranspose", "w1", "b", strides=[2, 2]), {"w1": _normal(8, 5, 2, 2), "b": _normal(5)}
     ),
+    "ConvTranspose with pads": Case(
+        _one("ConvTranspose", "w1", "b", strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 0]),
+        {"w1": _normal(8, 5, 3, 3), "b": _normal(5)},
+    ),
     "Gemm": Case(
         (("Flatten", ("image",), {}), ("Gemm", ("t0", "w0", "b"), {"transB": 1})),
-        {"w0": _normal(10, 288), "b": _normal(10)},
+        {"w0": _normal(100, 288), "b": _normal(100)},
     ),
     "Gemm, weights as they are": Case(
-        (("Flatten", ("image",), {}), ("Gemm", ("t0", "w1", "b"), {})), {"w1": _normal(288, 10), "b": _normal(10)}
+        (("Flatten", ("image",), {}), ("Gemm", ("t0", "w1", "b"), {})), {"w1": _normal(288, 100), "b": _normal(100)}
     ),
     "MatMul of tokens by a constant": Case(
         (*_TO_TOKENS, ("MatMul", ("t1", "w1"), {})), {**_TOKENS, "w1": _normal(8, 5)}
@@ -247,6 +252,21 @@ CASES: dict[str, Case] = {
         _one("GroupNormalization", "scale", "shift", num_groups=2),
         {"scale": _normal(8), "shift": _normal(8)},
         ("RESHAPE", "MEAN", "SUB", "MUL", "MEAN", "ADD", "RSQRT", "MUL", "RESHAPE", "MUL", "ADD"),
+    ),
+    "GroupNormalization as PyTorch exports it": Case(
+        (
+            ("Reshape", ("image", "groups"), {}),
+            ("InstanceNormalization", ("t0", "ones", "zeros"), {}),
+            ("Reshape", ("t1", "shape"), {}),
+        ),
+        {
+            "groups": _ints(1, 2, -1),
+            "ones": np.ones(2, np.float32),
+            "zeros": np.zeros(2, np.float32),
+            "shape": _ints(*SHAPE),
+        },
+        ("RESHAPE", "MEAN", "SUB", "MUL", "MEAN", "ADD", "RSQRT", "MUL", "RESHAPE"),
+        unrounded=("t0", "t1"),
     ),
     "DepthToSpace": Case(_one("DepthToSpace", blocksize=2)),
     "DepthToSpace, PyTorch's order": Case(_one("DepthToSpace", blocksize=2, mode="CRD")),

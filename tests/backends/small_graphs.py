@@ -51,7 +51,7 @@ def rounded_graph(
     fused = {node.input[0] for node in plain.graph.node if node.op_type in ("Relu", "Clip")} - {"image"} | set(
         unrounded
     )
-    _round(nodes, extra, "image", "image_r", seen["image"], zero_point)
+    _round(nodes, extra, ("image", "image_r"), seen["image"], zero_point=zero_point)
     for node in plain.graph.node:
         made, name = NodeProto(), node.output[0]
         made.CopyFrom(node)
@@ -64,9 +64,9 @@ def rounded_graph(
             continue
         if name == "logits":
             made.output[0] = "logits_u"
-            _round(nodes, extra, "logits_u", "logits", seen["logits"], zero_point)
+            _round(nodes, extra, ("logits_u", "logits"), seen["logits"], zero_point=zero_point)
         else:
-            _round(nodes, extra, name, f"{name}_r", seen[name], zero_point)
+            _round(nodes, extra, (name, f"{name}_r"), seen[name], zero_point=zero_point)
     return graph.snap_biases(_model(nodes, extra, shape))
 
 
@@ -91,14 +91,15 @@ def save(model: ModelProto, path: Path) -> Path:
 
 
 def _round(
-    nodes: list[NodeProto], extra: dict[str, Array], source: str, result: str, seen: Array, zero_point: int
+    nodes: list[NodeProto], extra: dict[str, Array], ends: tuple[str, str], seen: Array, *, zero_point: int
 ) -> None:
+    source, result = ends
     low, high = min(0.0, float(seen.min())), max(0.0, float(seen.max()), 1e-3)
     scale = max(-low / (128 + zero_point) if low else 0.0, high / (127 - zero_point))
     extra |= {f"{source}_s": np.float32(scale), f"{source}_z": np.int8(zero_point)}
-    ends = [f"{source}_s", f"{source}_z"]
-    nodes.append(helper.make_node("QuantizeLinear", [source, *ends], [f"{source}_q"], name=f"{source}_q"))
-    nodes.append(helper.make_node("DequantizeLinear", [f"{source}_q", *ends], [result], name=f"{source}_dq"))
+    grid = [f"{source}_s", f"{source}_z"]
+    nodes.append(helper.make_node("QuantizeLinear", [source, *grid], [f"{source}_q"], name=f"{source}_q"))
+    nodes.append(helper.make_node("DequantizeLinear", [f"{source}_q", *grid], [result], name=f"{source}_dq"))
 
 
 def _weight(nodes: list[NodeProto], name: str, value: NDArray[np.float32], *, axis: int) -> dict[str, Array]:

@@ -156,9 +156,7 @@ def with_float_weight(model: ModelProto, layer: str) -> ModelProto:
 
 
 @pytest.mark.parametrize("kernels", Tflite.kernels)
-def test_a_trace_shows_each_tensor_of_the_table_as_onnx_lays_it_out(
-    kernels: str, tiny: Tiny, tmp_path: Path
-) -> None:
+def test_a_trace_shows_each_tensor_of_the_table_as_onnx_lays_it_out(kernels: str, tiny: Tiny, tmp_path: Path) -> None:
     request, facts = convert(tiny, tmp_path)
     network, image = ReferenceNetwork(request.qdq_onnx), images(1, seed=9)
     model = request.out / facts.file
@@ -182,7 +180,10 @@ def test_a_file_alone_says_what_it_takes_and_gives(tiny: Tiny, tmp_path: Path) -
     request, facts = convert(tiny, tmp_path, io="int8")
     alone = Tflite().describe(request.out / facts.file)
     assert (alone.input, alone.output, alone.float_ops) == (facts.input, facts.output, facts.float_ops)
-    assert Tflite().describe(convert(tiny, tmp_path / "fp32", "fp32")[0].out / "model.tflite").deployment["precision"] == "fp32"
+    assert (
+        Tflite().describe(convert(tiny, tmp_path / "fp32", "fp32")[0].out / "model.tflite").deployment["precision"]
+        == "fp32"
+    )
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:

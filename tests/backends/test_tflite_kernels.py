@@ -1,5 +1,6 @@
 """Faults of TFLite's int8 kernels that the writer goes around: a test fails when a new version has mended one."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def test_hard_swish_is_a_step_off_so_it_runs_in_float(kernels: str) -> None:
 
 @pytest.mark.parametrize("kernels", ["builtin", "reference"])
 def test_logistic_has_one_scale_so_it_runs_in_float(kernels: str) -> None:
-    with pytest.raises(StageError, match="output->params.scale == 1. / 256 was not true"):
+    with pytest.raises(StageError, match=r"output->params.scale == 1\. / 256 was not true"):
         run("LOGISTIC", ALL, (0.03, 0.0079), kernels)
 
 
@@ -119,3 +120,31 @@ def test_the_reference_kernels_lack_the_version_of_int8_so_version_1_is_written(
         run(
             kind, ALL, (0.03, 0.03), "reference", constants=constants, options={"blockSize": 1} if not constants else {}
         )
+
+
+def depthwise(size: int) -> bytes:
+    """Return a model of one int8 depthwise convolution on 16x16x64."""
+    builder, shape, scales = ModelBuilder(), (1, 16, 16, 64), (0.01,) * 64
+    source, result = (builder.add_tensor(name, shape, "int8", Quant((0.05,))) for name in ("in", "out"))
+    weight = builder.add_constant("w", np.ones((1, size, size, 64), np.int8), Quant(scales, 0, 3))
+    bias = builder.add_constant("b", np.zeros(64, np.int32), Quant((0.0005,) * 64))
+    options = {"padding": 0, "strideH": 1, "strideW": 1, "depthMultiplier": 1}
+    builder.add_op("DEPTHWISE_CONV_2D", [source, weight, bias], [result], options)
+    return builder.finish([source], [result], {})
+
+
+def fastest_s(model: bytes, kernels: str) -> float:
+    session = interpreter(model, kernels, 1)
+    times = []
+    for _ in range(10):
+        begin = time.perf_counter()
+        session.invoke()
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+@pytest.mark.slow
+def test_xnnpack_is_slow_with_large_depthwise_windows_so_the_builtin_kernel_gets_them() -> None:
+    small, large = depthwise(5), depthwise(7)
+    assert fastest_s(small, "xnnpack") < fastest_s(small, "builtin")
+    assert fastest_s(large, "xnnpack") > 4 * fastest_s(large, "builtin")

@@ -10,7 +10,7 @@ from mobilekd.backends import _tflite_layout as layout
 from mobilekd.backends._tflite_graph import count_kind, read_model, view
 from mobilekd.backends._tflite_session import TfliteSession
 from mobilekd.backends._tflite_write import write
-from tests.backends.small_graphs import float_graph, run_nodes, save
+from tests.backends.small_graphs import Step, float_graph, run_nodes, save
 
 SIZES = st.lists(st.sampled_from([1, 2, 3, 4, 6]), min_size=1, max_size=5)
 
@@ -98,33 +98,29 @@ def test_known_reshapes(
     assert layout.through_reshape(shape, axes, result) == wanted
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
-    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    dilation=st.integers(1, 2),
-    pads=st.tuples(*[st.integers(0, 2)] * 4),
-    is_pool=st.booleans(),
-)
-def test_windows_lie_where_onnx_runtime_puts_them(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    dilation: int,
-    pads: tuple[int, ...],
-    is_pool: bool,
-) -> None:
-    assume(all(pads[at] < kernel[at % 2] for at in range(4)) or not is_pool)
-    rng = np.random.default_rng(0)
-    common = {"pads": list(pads), "strides": list(strides)}
-    conv = ("Conv", ("image", "w"), {**common, "dilations": [dilation] * 2})
-    pool = ("MaxPool", ("image",), {**common, "kernel_shape": list(kernel)})
-    spans = [(one - 1) * (1 if is_pool else dilation) + 1 for one in kernel]
+@st.composite
+def windows(draw: st.DrawFn) -> tuple[Step, tuple[int, ...]]:
+    """A Conv of weights "w" or a MaxPool, and the shape of its image."""
+    pairs = [st.tuples(st.integers(low, high), st.integers(low, high)) for low, high in ((3, 9), (1, 3), (1, 3))]
+    size, kernel, strides = (draw(pair) for pair in pairs)
+    is_pool, dilation = draw(st.booleans()), draw(st.integers(1, 2))
+    spans = [one if is_pool else (one - 1) * dilation + 1 for one in kernel]
+    most = [one - 1 if is_pool else 2 for one in kernel]
+    pads = [draw(st.integers(0, most[at % 2])) for at in range(4)]
     assume(all(size[at] + pads[at] + pads[at + 2] >= spans[at] for at in (0, 1)))
-    weight = rng.normal(size=(3, 2, *kernel)).astype(np.float32)
-    model = float_graph([pool if is_pool else conv], {} if is_pool else {"w": weight}, (1, 2, *size))
-    image = rng.normal(size=(1, 2, *size)).astype(np.float32)
+    common = {"pads": pads, "strides": list(strides), "kernel_shape": list(kernel)}
+    conv: Step = ("Conv", ("image", "w"), {**common, "dilations": [dilation] * 2})
+    return ("MaxPool", ("image",), common) if is_pool else conv, (1, 2, *size)
+
+
+@settings(max_examples=60, deadline=None)
+@given(windows())
+def test_windows_lie_where_onnx_runtime_puts_them(case: tuple[Step, tuple[int, ...]]) -> None:
+    step, shape = case
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(3, 2, *np.ravel(step[2]["kernel_shape"]))).astype(np.float32)
+    model = float_graph([step], {"w": weight}, shape)
+    image = rng.normal(size=shape).astype(np.float32)
     with TemporaryDirectory() as folder:
         made = Path(folder) / "m.tflite"
         write(save(model, Path(folder) / "m.onnx"), made, io="float32", half_weights=False)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from mobilekd import graph
 from mobilekd.backend import Float32
@@ -119,3 +119,23 @@ def test_int8_input_of_a_graph_that_does_not_round_it_is_an_error(tmp_path: Path
     model = save(float_graph([("Relu", ("image",), {})], {}, (1, 2, 3, 3)), tmp_path / "m.onnx")
     with pytest.raises(StageError, match="io = int8, but 'image' is not quantized"):
         write(model, tmp_path / "m.tflite", io="int8", half_weights=False)
+
+
+def test_a_weight_that_the_graph_transposes_runs_in_int8(tmp_path: Path) -> None:
+    case, image = CASES["Gemm, weights as they are"], image_of(CASES["Gemm, weights as they are"])
+    model = rounded_graph(case.steps, case.constants, case.shape, image)
+    turn_weight(model)
+    write(save(model, tmp_path / "m.onnx"), tmp_path / "m.tflite", io="float32", half_weights=False)
+    assert float_matrix_ops(view(read_model(tmp_path / "m.tflite"))) == ()
+    assert max(float(one.max()) for one in own_steps(tmp_path / "m.onnx", tmp_path / "m.tflite", image, "xnnpack")) == 0
+
+
+def turn_weight(model: ModelProto) -> None:
+    """Store the weight of a Gemm the other way round, and put a Transpose behind it."""
+    weight = next(one for one in model.graph.initializer if one.name == "w1_int8")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).T.copy(), "w1_int8"))
+    restore = next(node for node in model.graph.node if node.output[0] == "w1_r")
+    restore.output[0] = "w1_turned"
+    next(one for one in restore.attribute if one.name == "axis").i = 0
+    at = list(model.graph.node).index(restore) + 1
+    model.graph.node.insert(at, helper.make_node("Transpose", ["w1_turned"], ["w1_r"], perm=[1, 0]))
