@@ -62,7 +62,7 @@ class FakeQuant(FakeQuantizeBase):  # type: ignore[misc]  # torchao ships no typ
     def take_learned(self) -> None:
         """Bring the scale in line with its logarithm, where that is learned."""
         if self.log_scale is not None:
-            self.scale.copy_(self.log_scale.detach().exp())
+            self.scale.copy_(self.log_scale.detach().exp().clamp_min(SMALLEST_SCALE))
 
     def _set(self, scale: Tensor, zero_point: Tensor) -> None:
         if not torch.isfinite(scale).all():
