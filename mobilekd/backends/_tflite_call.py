@@ -36,13 +36,13 @@ class Rule:
     Attributes:
         emit: Writes it.
         int8: Whether its int8 kernel gives the rounded real result; None: never.
-        fuses: Whether a Relu or Clip behind it is part of it.
+        fuses: Whether a Relu or Clip behind it is part of it; None: never.
         moves: Whether it only moves values of its first input: then int8 values stay what they are, rounded or not.
     """
 
     emit: "Callable[[Call], None]"
     int8: "Callable[[Call], bool] | None" = None
-    fuses: bool = False
+    fuses: "Callable[[Source, Node], bool] | None" = None
     moves: bool = False
 
 
@@ -59,17 +59,19 @@ class Call:
         self.node = node
         self.source = tensors.source
         self.flowing = tuple(name for name in node.inputs if name and not self.source.is_constant(name))
-        self.sinks = tuple(_sink(self.source, name, fuses=rule.fuses) for name in node.outputs if name)
-        if rule.moves and len(self.flowing) == 1 and self.flowing[0] in self.source.rounded:
+        outputs, fuses = (
+            [name for name in node.outputs if name],
+            rule.fuses is not None and rule.fuses(self.source, node),
+        )
+        self.sinks = tuple(_sink(self.source, name, fuses) for name in outputs)
+        reads_int8 = bool(self.flowing) and all(name in self.source.rounded for name in self.flowing)
+        has_kernel = reads_int8 and rule.int8 is not None and rule.int8(self)
+        if has_kernel and rule.moves and len(self.flowing) == 1:
             self.sinks = tuple(self._stays_rounded(sink) for sink in self.sinks)
-        is_rounded = all(name in self.source.rounded for name in self.flowing)
-        is_rounded = is_rounded and all(sink.quant is not None for sink in self.sinks)
-        self.is_int8 = bool(self.flowing) and is_rounded and rule.int8 is not None and rule.int8(self)
+        self.is_int8 = has_kernel and all(sink.quant is not None for sink in self.sinks)
         if not self.is_int8:
-            self.sinks = tuple(
-                _sink(self.source, name, fuses=rule.fuses and sink.clamp in _ACTIVATIONS)
-                for name, sink in zip(filter(None, node.outputs), self.sinks, strict=True)
-            )
+            fused = [fuses and sink.clamp in _ACTIVATIONS for sink in self.sinks]
+            self.sinks = tuple(_sink(self.source, *one) for one in zip(outputs, fused, strict=True))
 
     def _stays_rounded(self, sink: Sink) -> Sink:
         """Return a sink at the scale of the input for values that only move, where no QuantizeLinear gives another."""
@@ -176,33 +178,31 @@ class Call:
             return
         assert sink.quant is not None
         kept = sink.quant if quant is None else quant
-        is_last = kept == sink.quant and (sink.clamp is None or bool(fused))
+        is_last = kept == sink.quant and not _later_clamps(sink)
         name = self.tensors.name_of(sink.rounded[0], "int8")
         made = self.tensors.emit(
             kind, inputs, name if is_last else f"{name}/unscaled", shape, "int8", quant=kept, options=merged
         )
-        self._define(sink, made if is_last else self._settle(made, name, sink), axes)
+        self._define(sink, made if is_last else self._settle(made, name, sink, _later_clamps(sink)), axes)
 
     def alias(self, index: int, axes: Axes, *, quant: Quant | None = None) -> None:
         """Let a tensor that is there be the output, at another scale where the two differ."""
         sink = self.sinks[0]
         if self.is_int8 and quant != sink.quant:
-            index = self._settle(index, self.tensors.name_of(sink.rounded[0], "int8"), sink)
+            index = self._settle(index, self.tensors.name_of(sink.rounded[0], "int8"), sink, ())
         self._define(sink, index, axes)
 
     def clamp(self, value: Value, bounds: Clamp) -> None:
         """Let an int8 tensor, rounded to the scale of the result and clamped there, be the output."""
         sink = self.sinks[0]
-        name = self.tensors.name_of(sink.rounded[0], "int8")
-        clamped = Sink(sink.tail, bounds, sink.rounded, sink.quant)
-        self._define(sink, self._settle(value.index, name, clamped, is_fused=False), value.axes)
+        assert sink.quant is not None
+        name, clamps = self.tensors.name_of(sink.rounded[0], "int8"), _integer_clamps(bounds, sink.quant)
+        self._define(sink, self._settle(value.index, name, sink, clamps), value.axes)
 
-    def _settle(self, index: int, name: str, sink: Sink, *, is_fused: bool = True) -> int:
+    def _settle(self, index: int, name: str, sink: Sink, clamps: Sequence[tuple[str, int]]) -> int:
         """Return an int8 tensor at the scale of a sink, clamped after rounding, which commutes with it."""
         builder = self.tensors.builder
         assert sink.quant is not None
-        is_done = sink.clamp is None or (is_fused and sink.clamp in _ACTIVATIONS)
-        clamps = [] if sink.clamp is None or is_done else integer_clamps(sink.clamp, sink.quant)
         if builder.tensors[index].quant != sink.quant:
             index = self.tensors.requantize(index, name if not clamps else f"{name}/unclamped", sink.quant)
         for at, (kind, bound) in enumerate(clamps, 1):
@@ -219,7 +219,14 @@ class Call:
             self.tensors.define(key, "int8", index, axes)
 
 
-def integer_clamps(clamp: Clamp, quant: Quant) -> list[tuple[str, int]]:
+def _later_clamps(sink: Sink) -> list[tuple[str, int]]:
+    """Return what a clamp that no kernel fuses comes to in int8."""
+    if sink.clamp is None or sink.clamp in _ACTIVATIONS or sink.quant is None:
+        return []
+    return _integer_clamps(sink.clamp, sink.quant)
+
+
+def _integer_clamps(clamp: Clamp, quant: Quant) -> list[tuple[str, int]]:
     """Return MAXIMUM and MINIMUM with the integers of a clamp's bounds; those that int8 has anyway are left out."""
     scale = np.float32(quant.scale[0])
     low, high = (float(np.clip(np.rint(np.float32(bound) / scale) + quant.zero_point, -128, 127)) for bound in clamp)
@@ -243,7 +250,13 @@ def clamp_of(source: Source, node: Node) -> Clamp | None:
     return (low, high)
 
 
-def _sink(source: Source, name: str, *, fuses: bool) -> Sink:
+def fuses_always(source: Source, node: Node) -> bool:
+    """Return True: the operator has a fused activation."""
+    del source, node
+    return True
+
+
+def _sink(source: Source, name: str, fuses: bool) -> Sink:  # noqa: FBT001
     readers = source.readers(name)
     clamp = clamp_of(source, readers[0]) if fuses and len(readers) == 1 and name != source.output else None
     tail = name if clamp is None else readers[0].outputs[0]

@@ -7,7 +7,7 @@ from mobilekd.backends import _tflite_layout as layout
 from mobilekd.backends._tflite_call import Call
 from mobilekd.backends._tflite_layout import NHWC
 from mobilekd.backends._tflite_model import Option, Quant
-from mobilekd.backends._tflite_source import Weight
+from mobilekd.backends._tflite_source import Node, Source, Weight
 from mobilekd.backends._tflite_window import Window, place, window
 from mobilekd.errors import StageError
 
@@ -31,9 +31,14 @@ def has_int8_weight(call: Call) -> bool:
 def product_is_int8(call: Call) -> bool:
     """Return whether a MatMul or Gemm can run in int8: by an int8 constant, or of two tensors that flow."""
     if call.source.is_constant(call.node.inputs[1]):
-        return has_int8_weight(call) and call.constant(0) is None
+        return has_int8_weight(call) and call.constant(0) is None and len(call.shape(1)) == 2
     # BATCH_MATMUL: XNNPACK at most 0.1 %, built-in and reference 0.1 to 0.6 % of values off by one step.
     return call.constant(0) is None
+
+
+def is_by_constant(source: Source, node: Node) -> bool:
+    """Return whether a MatMul is by a constant matrix: FULLY_CONNECTED fuses an activation, BATCH_MATMUL does not."""
+    return source.is_constant(node.inputs[1]) and len(source.shape(node.inputs[1])) == 2
 
 
 def conv(call: Call) -> None:
@@ -83,7 +88,7 @@ def conv_transpose(call: Call) -> None:
 
 def matmul(call: Call) -> None:
     """Write MatMul as FULLY_CONNECTED, or as BATCH_MATMUL where both sides flow."""
-    if call.source.is_constant(call.node.inputs[1]) and len(call.shape(1)) == 2:
+    if is_by_constant(call.source, call.node):
         _linear(call)
     else:
         _batch_matmul(call)
@@ -130,8 +135,8 @@ def _outputs_axis(call: Call) -> int:
 def _weights(call: Call, order: tuple[int, ...], axis: int) -> tuple[int, int]:
     """Return weights and bias, in the order of TFLite's axes; `axis` is that of the outputs there."""
     outputs = call.shape(1)[_outputs_axis(call)]
-    bias = call.constant(2)
-    bias = np.zeros(outputs, np.float32) if bias is None else np.broadcast_to(bias.reshape(-1), (outputs,))
+    bias = call.need_constant(2, "the bias").reshape(-1) if call.has(2) else np.zeros(1, np.float32)
+    bias = np.broadcast_to(bias, (outputs,))
     name = call.node.inputs[1]
     bias_name = call.node.inputs[2] if call.has(2) else f"{name}/no_bias"
     if call.is_int8:

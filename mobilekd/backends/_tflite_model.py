@@ -189,6 +189,7 @@ class ModelBuilder:
             made.builtinOptionsType = getattr(schema.BuiltinOptions, name)
             made.builtinOptions = getattr(schema, name + "T")()
             for key, value in op.options.items():
+                assert hasattr(made.builtinOptions, key), f"{op.kind} has no option {key}"
                 setattr(made.builtinOptions, key, value)
         return made
 

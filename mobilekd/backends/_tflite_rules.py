@@ -7,22 +7,22 @@ from mobilekd.backends import _tflite_conv as conv
 from mobilekd.backends import _tflite_math as math
 from mobilekd.backends import _tflite_norm as norm
 from mobilekd.backends import _tflite_shape as shape
-from mobilekd.backends._tflite_call import Rule
+from mobilekd.backends._tflite_call import Rule, fuses_always
 
 # Without the second field an operator is written in float between DEQUANTIZE and QUANTIZE. For Sigmoid that is because
 # LOGISTIC writes int8 at 1/256 only: another scale behind it would round twice.
 RULES: Mapping[str, Rule] = {
     "Abs": Rule(math.unary, math.always),
-    "Add": Rule(math.binary, math.sum_is_int8, fuses=True),
+    "Add": Rule(math.binary, math.sum_is_int8, fuses=fuses_always),
     "AveragePool": Rule(norm.average_pool),
     "BatchNormalization": Rule(math.affine),
     "Cast": Rule(shape.identity, math.always, moves=True),
     "Clip": Rule(act.clip, math.always),
     "Concat": Rule(shape.concat, math.flows_only),
-    "Conv": Rule(conv.conv, conv.has_int8_weight, fuses=True),
+    "Conv": Rule(conv.conv, conv.has_int8_weight, fuses=fuses_always),
     "ConvTranspose": Rule(conv.conv_transpose, conv.has_int8_weight),
     "DepthToSpace": Rule(shape.depth_to_space, math.always, moves=True),
-    "Div": Rule(math.binary, fuses=True),
+    "Div": Rule(math.binary, fuses=fuses_always),
     "Dropout": Rule(shape.identity, math.always, moves=True),
     "Elu": Rule(act.elu),
     "Erf": Rule(math.erf),
@@ -31,7 +31,7 @@ RULES: Mapping[str, Rule] = {
     "Flatten": Rule(shape.reshape, math.always, moves=True),
     "Gather": Rule(shape.gather, math.always, moves=True),
     "Gelu": Rule(act.gelu, math.always),
-    "Gemm": Rule(conv.gemm, conv.product_is_int8, fuses=True),
+    "Gemm": Rule(conv.gemm, conv.product_is_int8, fuses=fuses_always),
     "GlobalAveragePool": Rule(norm.global_average_pool),
     "GlobalMaxPool": Rule(norm.global_max_pool, math.always, moves=True),
     "GroupNormalization": Rule(norm.group_normalization),
@@ -45,12 +45,12 @@ RULES: Mapping[str, Rule] = {
     "LeakyRelu": Rule(act.leaky_relu, act.leaky_is_int8),
     "Log": Rule(math.unary),
     "LogSoftmax": Rule(norm.softmax),
-    "MatMul": Rule(conv.matmul, conv.product_is_int8, fuses=True),
+    "MatMul": Rule(conv.matmul, conv.product_is_int8, fuses=conv.is_by_constant),
     "Max": Rule(math.extremum, math.flows_only),
     "MaxPool": Rule(norm.max_pool, math.always, moves=True),
     "Min": Rule(math.extremum, math.flows_only),
     "Mish": Rule(act.mish),
-    "Mul": Rule(math.binary, math.sum_is_int8, fuses=True),
+    "Mul": Rule(math.binary, math.sum_is_int8, fuses=fuses_always),
     "Neg": Rule(math.negate, math.always),
     "PRelu": Rule(act.prelu),
     "Pad": Rule(shape.pad, shape.pads_zero, moves=True),
@@ -71,7 +71,7 @@ RULES: Mapping[str, Rule] = {
     "Split": Rule(shape.split, math.always, moves=True),
     "Sqrt": Rule(math.unary),
     "Squeeze": Rule(shape.reshape, math.always, moves=True),
-    "Sub": Rule(math.binary, math.sum_is_int8, fuses=True),
+    "Sub": Rule(math.binary, math.sum_is_int8, fuses=fuses_always),
     "Tanh": Rule(math.unary, math.always),
     "Tile": Rule(shape.expand, math.always, moves=True),
     "Transpose": Rule(shape.transpose, math.always, moves=True),

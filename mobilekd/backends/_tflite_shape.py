@@ -10,7 +10,7 @@ from mobilekd.backends._tflite_layout import NHWC, Axes
 from mobilekd.backends._tflite_model import Option, Quant
 from mobilekd.errors import StageError
 
-_INT32_MAX = 2**31 - 1
+_FLOATS = (1, 10, 11, 16)  # TensorProto: float32, float16, float64, bfloat16
 
 
 def kept_quant(call: Call) -> Quant | None:
@@ -26,7 +26,13 @@ def transpose(call: Call) -> None:
 
 
 def identity(call: Call) -> None:
-    """Write Identity, Dropout in inference, or a Cast between floats: nothing."""
+    """Write Identity, Dropout in inference, or a Cast between floats: nothing.
+
+    Raises:
+        StageError: A Cast gives integers.
+    """
+    if call.node.op == "Cast" and call.node.number("to", 1) not in _FLOATS:
+        raise StageError(f"Cast {call.node.name}: only casts between floats are known")
     value = call.read()
     call.alias(value.index, value.axes, quant=kept_quant(call))
 
@@ -68,7 +74,8 @@ def split(call: Call) -> None:
     axis, start = int(call.node.number("axis", 0)) % len(call.shape()), 0
     for output in range(len(call.sinks)):
         size = call.out_shape(output)[axis]
-        _slice(call, axis, start, size, output)
+        if call.source.readers(call.node.outputs[output]):
+            _slice(call, axis, start, size, output)
         start += size
 
 

@@ -23,6 +23,8 @@ class Case:
     shape: tuple[int, ...] = SHAPE
     unrounded: tuple[str, ...] = ()
     """Tensors inside a group of nodes that is rounded as one."""
+    float_layers: tuple[str, ...] = ()
+    """Layers that stay float, by the name of their output."""
     absent: tuple[str, ...] = ()
     """Rounded tensors that the file does not have: they are part of an operator."""
 
@@ -89,6 +91,17 @@ CASES: dict[str, Case] = {
     ),
     "MatMul of two tensors": Case(
         (*_TO_TOKENS, ("Transpose", ("t1",), {"perm": [0, 2, 1]}), ("MatMul", ("t1", "t2"), {})), _TOKENS
+    ),
+    "MatMul of two tensors and Relu": Case(
+        (
+            *_TO_TOKENS,
+            ("Transpose", ("t1",), {"perm": [0, 2, 1]}),
+            ("MatMul", ("t1", "t2"), {}),
+            ("Relu", ("t3",), {}),
+        ),
+        _TOKENS,
+        ("RELU",),
+        float_layers=("t3",),
     ),
     "Relu": Case(_one("Relu")),
     "Clip to ReLU6": Case(_one("Clip", "low", "high"), {"low": np.float32(0), "high": np.float32(6)}),
@@ -224,6 +237,19 @@ CASES: dict[str, Case] = {
         _one("Resize", "", "scales", mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
         {"scales": np.array([1, 1, 2, 2], np.float32)},
         ("RESIZE_BILINEAR",),
+    ),
+    "Resize bilinear, not rounded, then moved": Case(
+        (
+            ("Resize", ("image", "", "scales"), {"mode": "linear"}),
+            ("MaxPool", ("t0",), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ),
+        {"scales": np.array([1, 1, 2, 2], np.float32)},
+        ("RESIZE_BILINEAR", "MAX_POOL_2D"),
+        unrounded=("t0",),
+    ),
+    "Clip wider than int8 behind Conv": Case(
+        (("Conv", ("image", "w0", "b"), {}), ("Clip", ("t0", "low", "high"), {})),
+        {**_C3, "low": np.float32(-50), "high": np.float32(70)},
     ),
     "Resize bilinear, corners aligned": Case(
         _one("Resize", "", "", "sizes", mode="linear", coordinate_transformation_mode="align_corners"),

@@ -75,7 +75,7 @@ def test_only_operators_without_an_exact_int8_kernel_stay_float(name: str, tmp_p
     write(save(model, tmp_path / "m.onnx"), tmp_path / "m.tflite", io="float32", half_weights=False)
     written = view(read_model(tmp_path / "m.tflite"))
     assert tuple(one.split()[0] for one in other_float_ops(written)) == case.float_ops
-    assert float_matrix_ops(written) == ()
+    assert float_matrix_ops(written) == case.float_layers
 
 
 def test_both_parts_of_a_split_are_right(tmp_path: Path) -> None:
