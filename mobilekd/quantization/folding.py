@@ -1,6 +1,8 @@
 """Passes that fold constants, BatchNorm and per-channel scales into weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,18 +35,21 @@ _CARRIES_CHANNELS = {aten.permute.default, aten.transpose.int}
 
 
 def compute_constants(model: GraphModule) -> None:
-    """Replace operators that read nothing but constants by their result."""
+    """Replace operators that read nothing but constants by their result: positional encodings, reshaped scales."""
     for node in list(model.graph.nodes):
-        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload) or not node.args:
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload) or not node.users:
             continue
         values = {one: constant(model, one) for one in node.all_input_nodes}
-        if not values or any(value is None for value in values.values()):
+        if any(value is None for value in values.values()):
             continue
-        arguments = torch.fx.node.map_arg(node.args, lambda one: values[one])  # noqa: B023 - used at once
         with torch.no_grad():
-            result = node.target(*arguments, **node.kwargs)
+            result = node.target(*_filled(node.args, values), **_filled(node.kwargs, values))
         if isinstance(result, Tensor):
             replace(node, add_constant(model, node, f"constants.{node.name}", result))
+
+
+def _filled(arguments: Any, values: Mapping[Node, Tensor | None]) -> Any:
+    return torch.fx.node.map_arg(arguments, values.__getitem__)
 
 
 def fold_batch_norms(model: GraphModule) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from mobilekd.errors import StageError
-from mobilekd.quantization import folding, rewriting
+from mobilekd.quantization import adaptive_pooling, folding, rewriting
 from mobilekd.quantization.graph_tools import aten, replace
 
 _NO_OPS = {aten.dropout.default, aten.contiguous.default, aten.detach.default, aten.alias.default, aten.clone.default}
@@ -40,6 +40,7 @@ def lower(network: nn.Module, example: Tensor) -> GraphModule:
         rewriting.write_out_attention,
         rewriting.flatten_linears,
         rewriting.unify_means,
+        adaptive_pooling.fold_adaptive_pools,
         rewriting.shuffle_by_gather,
         folding.fold_batch_norms,
         folding.fold_channel_scales,

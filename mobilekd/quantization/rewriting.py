@@ -19,6 +19,8 @@ from mobilekd.quantization.graph_tools import (
     source,
 )
 
+_LARGEST_POOL = 25
+
 
 def write_out_attention(model: GraphModule) -> None:
     """Write scaled dot-product attention as its products and softmax, so that each product can be int8."""
@@ -67,6 +69,9 @@ def unify_means(model: GraphModule) -> None:
                 replace(node, features)
             elif pair(node.args[1]) == (1, 1):
                 replace(node, call(model, node, aten.mean.dim, (features, [2, 3], True)))
+            elif not any(whole % part for whole, part in zip(size, pair(node.args[1]), strict=True)):
+                window = [whole // part for whole, part in zip(size, pair(node.args[1]), strict=True)]
+                replace(node, call(model, node, aten.avg_pool2d.default, (features, window, window)))
         elif node.target is aten.mean.dim and sorted(axis % 4 for axis in integers(node.args[1])) == [2, 3]:
             # The mean of one pixel is that pixel: nothing to round again.
             kept = features if size == (1, 1) else call(model, node, aten.mean.dim, (features, [2, 3], True))
@@ -118,7 +123,8 @@ def pool_by_convolution(model: GraphModule) -> None:
         stride, padding = pair(argument(node, 2, []), kernel), pair(argument(node, 3, 0))
         counts_padding = bool(argument(node, 5, default=True)) or padding == (0, 0)
         channels, *size = shape(features)
-        is_plain = counts_padding and argument(node, 6, None) is None
+        is_small = kernel[0] * kernel[1] <= _LARGEST_POOL  # XNNPACK has no fast depthwise kernel for larger ones
+        is_plain = is_small and counts_padding and argument(node, 6, None) is None
         if not is_plain or not _windows_fit(node, size, kernel, stride, padding):
             continue
         weight = torch.full((channels, 1, *kernel), 1 / (kernel[0] * kernel[1]))

@@ -70,6 +70,13 @@ def test_pooling_with_partial_windows_stays_a_pool(options) -> None:
     assert aten.avg_pool2d.default in targets(lowered(nn.Sequential(nn.Conv2d(3, 4, 1), pool, nn.Flatten())))
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 10])
+@pytest.mark.parametrize("head", [nn.Conv2d(4, 6, 7), nn.Sequential(nn.Flatten(), nn.Linear(196, 6))])
+def test_an_adaptive_pool_is_folded_into_the_layer_that_reads_all_of_it(size, head) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(7), head, nn.Flatten())
+    assert aten.adaptive_avg_pool2d.default not in targets(lowered(network, size))
+
+
 class Shuffle(nn.Module):
     """Channel shuffle of ShuffleNet: groups swapped with the channels inside them."""
 
