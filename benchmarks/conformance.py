@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,43 +160,44 @@ def _build(network: str, size: int, options: argparse.Namespace) -> BuildResult:
 
 
 def _read(network: str, size: int, result: BuildResult, options: argparse.Namespace) -> list[Row]:
+    found = read_rows(network, NETWORKS.get(network, ""), _data_name(options), result)
+    return [Row(**{**row, "image_size": size}) for row in found]
+
+
+def read_rows(network: str, family: str, data: str, result: BuildResult) -> list[dict[str, Any]]:
+    """Return the rows of a build that ended with its proof, one for each int8 model and kernel set; see `Row`."""
     report = result.newest(ParityReport)
     assert report is not None
     parity = json.loads((report.path / "parity.json").read_text(encoding="utf-8"))
-    bytes_of = {row["deployment"]: row["bytes"] for row in parity["rows"]}
-    top1_fp32 = next(
-        row["top1_reference"] for row in parity["rows"] if row["precision"] == "fp32" and row["top1_reference"]
-    )
-    seconds = {one.name: one.seconds for one in result.stages if not one.cached}
-    transposes = _transposes(result)
+    floats = {row["backend"]: row for row in parity["rows"] if row["precision"] == "fp32"}
+    top1_fp32 = next(row["top1_reference"] for row in floats.values() if row["top1_reference"])
+    seconds = {one.name: round(one.seconds, 2) for one in result.stages if not one.cached}
     rows = []
     for row in parity["rows"]:
         if row["precision"] != "int8":
             continue
-        backend = row["backend"]
-        is_default = row["kernels"] in ("default", "xnnpack")
-        rows.append(
-            Row(
-                network=network,
-                family=NETWORKS.get(network, ""),
-                backend=backend if is_default else f"{backend} ({row['kernels']} kernels)",
-                data=_data_name(options),
-                image_size=size,
-                top1_fp32=top1_fp32,
-                top1_fake_quant=row["top1_reference"],
-                top1_deployed=row["top1_deployed"],
-                agreement=row["top1_agreement"],
-                max_error_steps=row["max_error_steps"],
-                mean_error_steps=row["mean_error_steps"],
-                float_ops=row["float_ops"],
-                other_float_ops=len(row["other_float_ops"]),
-                bytes_ratio=round(row["bytes"] / bytes_of[f"{backend}-fp32"], 4),
-                transposes=transposes if backend == "tflite" else None,
-                images=row["images"],
-                convert_s=round(seconds[label], 2) if (label := f"convert:{row['deployment']}") in seconds else None,
-                status=_status(row, top1_fp32),
-            )
+        backend, is_default = row["backend"], row["kernels"] in ("default", "xnnpack")
+        made = Row(
+            network=network,
+            family=family,
+            backend=backend if is_default else f"{backend} ({row['kernels']} kernels)",
+            data=data,
+            image_size=32,
+            top1_fp32=top1_fp32,
+            top1_fake_quant=row["top1_reference"],
+            top1_deployed=row["top1_deployed"],
+            agreement=row["top1_agreement"],
+            max_error_steps=row["max_error_steps"],
+            mean_error_steps=row["mean_error_steps"],
+            float_ops=row["float_ops"],
+            other_float_ops=len(row["other_float_ops"]),
+            bytes_ratio=round(row["bytes"] / floats[backend]["bytes"], 4),
+            transposes=_transposes(result) if backend == "tflite" else None,
+            images=row["images"],
+            convert_s=seconds.get(f"convert:{row['deployment']}"),
+            status="",
         )
+        rows.append(asdict(replace(made, status=_status(row, top1_fp32))))
     return rows
 
 
