@@ -82,8 +82,7 @@ def _write(rows: list[dict[str, Any]], out: Path) -> None:
         ours = [row for row in rows if (row["network"], row["way"]) == key]
         seeds = sorted({row["seed"] for row in ours})
         cells = [_mean(ours, "top1_fp32"), _mean(ours, "top1_fake_quant")]
-        for backend in _BACKENDS:
-            cells.append(_mean([row for row in ours if row["backend"] == backend], "top1_deployed"))
+        cells += [_mean([row for row in ours if row["backend"] == one], "top1_deployed") for one in _BACKENDS]
         agreement = min(row["agreement"] for row in ours if row["backend"] in _BACKENDS)
         cells.append(f"{agreement:.2%}".replace("%", " %"))
         lines.append(f"| {key[0]} | {key[1]} | {len(seeds)} | " + " | ".join(cells) + " |\n")
