@@ -78,6 +78,9 @@ class Profile(_Table):
     benchmark: BenchmarkSettings = BenchmarkSettings()
     tolerance: Tolerance = Tolerance()
     budget: Budget = Budget()
+    max_top1_drop: float | None = Field(default=None, ge=0, le=1)
+    """Top-1 that calibrated int8 may lose against the float student, as a fraction: the layers that int8 hurts most
+    stay float until it holds. Absent: every layer is int8, whatever it costs."""
 
     def deployments(self) -> tuple[Deployment, ...]:
         """Return what is converted: the deployments, then the float baselines that they are measured against."""
