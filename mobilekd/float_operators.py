@@ -11,10 +11,12 @@ from mobilekd.quant_table import DECIDED, FloatOperator
 _PAIRS = ("QuantizeLinear", "DequantizeLinear")
 _CLAMPS = ("Relu", "Clip")
 
-_MOVES = frozenset(
-    """Reshape Transpose Flatten Squeeze Unsqueeze Identity Slice Gather Split Expand Concat Pad Tile DepthToSpace
-    SpaceToDepth Shape Constant ConstantOfShape Cast""".split()
-)
+# fmt: off
+_MOVES = frozenset((
+    "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice", "Gather", "Split", "Expand",
+    "Concat", "Pad", "Tile", "DepthToSpace", "SpaceToDepth", "Shape", "Constant", "ConstantOfShape", "Cast",
+))
+# fmt: on
 """Operators that move numbers; they compute nothing, in integers or not."""
 
 _NO_KERNEL = {
@@ -75,6 +77,7 @@ class _Finder:
         self._readers = {name: node for node in self._nodes for name in node.input}
         self._reads = Counter(name for node in model.graph.node for name in node.input)
         self._int8: set[str] = set()
+        self._kept: dict[str, str] = {}
 
     def run(self) -> tuple[FloatOperator, ...]:
         found = []
@@ -82,7 +85,10 @@ class _Finder:
             reason = self._reason(node)
             if not reason:
                 self._int8.update(node.output)
-            elif node.op_type not in _MOVES:
+                continue
+            if reason.startswith(DECIDED):
+                self._kept.update(dict.fromkeys(node.output, reason))
+            if node.op_type not in _MOVES:
                 name = self._public.get(node.output[0], node.output[0])
                 found.append(FloatOperator(name, node.op_type, reason))
         return tuple(found)
@@ -91,6 +97,8 @@ class _Finder:
         """Return why a node computes in float; empty when it does not."""
         if node.op_type in WEIGHTED_OPS and node.input[1] in self._decided:
             return f"{DECIDED}{self._decided[node.input[1]]}"
+        if node.op_type in _CLAMPS and node.input[0] in self._kept:
+            return self._kept[node.input[0]]  # one operator with its layer, in every runtime
         if node.op_type in _NO_KERNEL:
             return _NO_KERNEL[node.op_type]
         unrounded = [name for name in self._flowing(node) if not self._is_rounded(name, node)]
@@ -109,8 +117,7 @@ class _Finder:
     def _is_rounded(self, name: str, reader: NodeProto) -> bool:
         if name in self._index.rounded or name in self._index.weights:
             return True
-        is_fused = reader.op_type in _CLAMPS and name in self._int8 and self._reads[name] == 1
-        return is_fused
+        return reader.op_type in _CLAMPS and name in self._int8 and self._reads[name] == 1
 
     def _is_written_rounded(self, node: NodeProto) -> bool:
         name = node.output[0]

@@ -1,5 +1,7 @@
 """Is the deployed model the model that was trained? Answers and logits, image by image."""
 
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,8 +62,27 @@ def compare(
     )
 
 
+def decided_float_ops(float_ops: Sequence[str], decided: Iterable[str]) -> tuple[str, ...]:
+    """Return the float layers of a deployed model that were decided to stay float.
+
+    Args:
+        float_ops: As the runtime names them; it may put words of its own around a name.
+        decided: Tensors that such layers write, as float_operators of the quantization table names them.
+
+    Example:
+        >>> decided_float_ops(("fused head/Gemm", "conv_1"), ["conv", "head"])
+        ('fused head/Gemm',)
+    """
+    names = "|".join(re.escape(name) for name in decided)
+    own_word = re.compile(rf"(?<![\w.-])(?:{names})(?:_nchwc)?(?![\w.-])")  # ONNX Runtime's blocked layout adds _nchwc
+    return tuple(one for one in float_ops if names and own_word.search(one))
+
+
 def broken_tolerances(parity: Parity, float_ops: int | None, tolerance: Tolerance) -> tuple[str, ...]:
-    """Return what does not hold, a phrase each; float_ops is None where float layers are meant to be there."""
+    """Return what does not hold, a phrase each.
+
+    float_ops counts the layers in float that nobody decided to keep there; None for a model that is float throughout.
+    """
     drift = abs(parity.top1_deployed - parity.top1_reference)
     failures = []
     if drift > tolerance.top1_drop + 1e-9:

@@ -55,7 +55,8 @@ class Tolerance(_Table):
     agreement: float = Field(default=0.99, ge=0, le=1)
     """Smallest share of images with the same answer."""
     float_ops: int = Field(default=0, ge=0)
-    """Largest number of convolution, linear and matmul layers of an int8 model that run in float."""
+    """Largest number of convolution, linear and matmul layers of an int8 model that run in float, beside those that
+    keep_float or max_top1_drop keeps there."""
 
 
 class Budget(_Table):

@@ -41,7 +41,7 @@ def _mismatches(table: QuantTable, stripped: ModelProto) -> Iterator[str]:
             continue
         for name in node.input[:2]:
             if name not in entries:
-                yield f"{name!r}, read by the {node.op_type} {node.output[0]!r}, has no entry and is not float by decision"
+                yield f"{name!r}, read by the {node.op_type} {node.output[0]!r}, has no entry and is not float"
 
 
 def _constant_mismatch(tensor: TensorQuant, shape: tuple[int, ...] | None) -> Iterator[str]:

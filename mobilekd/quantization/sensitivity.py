@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from mobilekd.quantization import qat
 from mobilekd.quantization.fake_quant import FakeQuant
 from mobilekd.quantization.graph_tools import argument, aten, constant
-from mobilekd.quantization.quantizer import CLAMPS, MOVES, WEIGHTED
+from mobilekd.quantization.quantizer import CLAMPS, MOVES
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,9 @@ class _PartlyRounded(Interpreter):
         super().__init__(prepared, garbage_collect_values=True)
         self.submodules = dict(prepared.named_modules(remove_duplicate=False))  # those of shared scales under each name
         self._nodes = tuple(prepared.graph.nodes)
-        self.fake_quants = tuple(one for one in self._nodes if isinstance(self.submodules.get(str(one.target)), FakeQuant))
+        self.fake_quants = tuple(
+            one for one in self._nodes if isinstance(self.submodules.get(str(one.target)), FakeQuant)
+        )
         self._active: frozenset[Node] = frozenset()
 
     def answers(self, images: Tensor, layers: Sequence[_Layer]) -> tuple[Tensor, list[Tensor]]:
@@ -161,7 +164,7 @@ class _PartlyRounded(Interpreter):
 
     def _step(self, node: Node, env: dict[Node, object], active: frozenset[Node]) -> Tensor:
         """Compute a node into the values so far, and drop those that nothing reads any more."""
-        self.env, self._active = env, active  # type: ignore[assignment]
+        self.env, self._active = env, active
         if node.op == "output":
             found = env[next(iter(node.all_input_nodes))]
             assert isinstance(found, Tensor)
@@ -177,7 +180,7 @@ def _layers(prepared: GraphModule) -> Iterator[_Layer]:
     """Yield the layers with a rounded weight, in graph order."""
     parts = dict(prepared.named_modules(remove_duplicate=False))
 
-    def is_rounding(node: object) -> bool:
+    def is_rounding(node: object) -> TypeGuard[Node]:
         return isinstance(node, Node) and isinstance(parts.get(str(node.target)), FakeQuant)
 
     found: dict[str, set[Node]] = {}
@@ -187,13 +190,12 @@ def _layers(prepared: GraphModule) -> Iterator[_Layer]:
             continue
         users = list(node.users)
         written = users[0] if len(users) == 1 and users[0].target in CLAMPS else node
-        found.setdefault(name, set()).update(
-            one for one in (weight, _image_rounding(node, is_rounding), *written.users) if one and is_rounding(one)
-        )
+        candidates = (weight, _image_rounding(node, is_rounding), *written.users)
+        found.setdefault(name, set()).update(filter(is_rounding, candidates))
     yield from (_Layer(name, frozenset(roundings)) for name, roundings in found.items())
 
 
-def _image_rounding(layer: Node, is_rounding: Callable[[object], bool]) -> Node | None:
+def _image_rounding(layer: Node, is_rounding: Callable[[object], TypeGuard[Node]]) -> Node | None:
     """Return the rounding of the image if the layer reads the image; None for a layer that reads another."""
     source, found = layer.args[0], None
     while isinstance(source, Node) and (is_rounding(source) or source.target in MOVES):
@@ -218,8 +220,7 @@ def _operator(node: Node, weight: Tensor) -> str:
 
 
 def _macs(node: Node, weight: Tensor) -> int:
-    """Return products of one image: each weight is used once at every position of the output (of the input, if
-    transposed)."""
+    """Return the products for one image: each weight is used once at every place of the output (transposed: input)."""
     counted = node.args[0] if node.target is aten.conv_transpose2d.input else node
     value = counted.meta.get("val") if isinstance(counted, Node) else None
     assert isinstance(value, Tensor)

@@ -34,11 +34,25 @@ class DatasetCard(_Record):
     source: str = ""
 
 
+class MixedRecord(_Record):
+    """What max_top1_drop kept in float, and the price; see `Mixed` of quantization/mixed.py."""
+
+    max_top1_drop: float
+    layers: tuple[str, ...]
+    top1_float: float
+    top1_int8: float
+    top1_mixed: float
+    extra_bytes: int
+    float_macs_share: float
+
+
 class Network(_Record):
-    """network.json: where a network comes from."""
+    """network.json: where a network comes from, and which of its layers stay float."""
 
     network: str
     licence: str = ""
+    keep_float: tuple[str, ...] = ()
+    mixed: MixedRecord | None = None
 
 
 class Metrics(_Record):
@@ -74,6 +88,7 @@ class ParityRow(_Record):
     mean_error_steps: float | None = None
     float_ops: int | None = None
     float_op_names: tuple[str, ...] = ()
+    decided_float_ops: tuple[str, ...] = ()
     other_float_ops: tuple[str, ...] = ()
     bytes: int | None = None
 

@@ -1,6 +1,6 @@
 """Options of calibration, and what the stages that calibrate share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -85,7 +85,7 @@ class Calibrator:
         """Return a calibrated network with these layers in float."""
         return self._recipe.calibrated(self._lowered, self._batches, keep_float)
 
-    def mixed(self, max_top1_drop: float, images: "Images") -> "tuple[GraphModule, Mixed]":
+    def mixed(self, max_top1_drop: float, images: "Images", progress: Progress) -> "tuple[GraphModule, Mixed]":
         """Return a calibrated network that loses at most a fraction of top-1 on these images, and what of it is float.
 
         Raises:
@@ -97,30 +97,27 @@ class Calibrator:
         def judged(network: "GraphModule") -> float:
             return top1(predict(network, images), images.labels)
 
-        trial = Trial(self.calibrated, judged, lambda network: ranking(network, images, RANKED_IMAGES).layers)
+        trial = Trial(self.calibrated, judged, lambda network: ranking(network, images, RANKED_IMAGES, progress).layers)
         top1_float = top1(predict(self._float, images), images.labels)
         return choose_float_layers(trial, top1_float, max_top1_drop, self._keep_float)
 
 
-def ranking(prepared: "GraphModule", images: "Images", count: int, progress: Progress | None = None) -> "Ranking":
+def ranking(prepared: "GraphModule", images: "Images", count: int, progress: Progress) -> "Ranking":
     """Return the layers of a calibrated network ranked on the first images of a split."""
-    from collections.abc import Iterator
-
     import torch
 
     from mobilekd.quantization.sensitivity import rank_layers
 
     rows = [slice(start, min(start + _BATCH, count)) for start in range(0, min(count, len(images)), _BATCH)]
 
-    def batches() -> "Iterator[tuple[Tensor, Tensor]]":
+    def batches(step: Callable[[], None]) -> "Iterator[tuple[Tensor, Tensor]]":
         for one in rows:
             batch = torch.from_numpy(images.normalized(one)).contiguous(memory_format=torch.channels_last)
             yield batch, torch.from_numpy(images.labels[one])
+            step()
 
-    if progress is None:
-        return rank_layers(prepared, batches())
     with progress.bar("sensitivity: each layer alone in int8", len(rows)) as bar:
-        return rank_layers(prepared, (bar.advance() or batch for batch in batches()))
+        return rank_layers(prepared, batches(bar.advance))
 
 
 def calibration_rows(train: "Images", images: int) -> list[slice]:

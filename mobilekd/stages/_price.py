@@ -47,6 +47,7 @@ def _session(network: "GraphModule", image: "Tensor", path: Path) -> "onnxruntim
     from mobilekd.stages.export import write_onnx
     from mobilekd.stages.simplify import int8_form
 
+    qat.settle_scales(network)
     qat.snap_biases(network)
     write_onnx(qat.convert(network), image, path, opset=_OPSET)
     qdq, _ = int8_form(path, {})

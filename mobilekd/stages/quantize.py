@@ -104,7 +104,7 @@ class Quantize(CalibrationStage, TrainingStage):
         calibrator = Calibrator(self, student, train)
         if self.max_top1_drop is None:
             return calibrator.calibrated(frozenset(self.keep_float)), None
-        prepared, mixed = calibrator.mixed(self.max_top1_drop, validation)
+        prepared, mixed = calibrator.mixed(self.max_top1_drop, validation, context.progress)
         context.progress.say(f"quantize: {mixed.told()}")
         return prepared, mixed
 

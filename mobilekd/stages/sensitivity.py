@@ -69,7 +69,7 @@ class Sensitivity(CalibrationStage):
         from mobilekd.stages._price import host_wall_ms
 
         assert self.max_top1_drop is not None
-        network, mixed = calibrator.mixed(self.max_top1_drop, validation)
+        network, mixed = calibrator.mixed(self.max_top1_drop, validation, context.progress)
         if not mixed.layers:
             return {**asdict(mixed), "host_wall_ms": None}
         with context.progress.bar("sensitivity: int8 and mixed in ONNX Runtime", 1) as bar:
