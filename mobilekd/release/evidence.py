@@ -12,6 +12,7 @@ from mobilekd.drift import Walk
 from mobilekd.errors import StageError
 from mobilekd.profile import Deployment, Profile
 from mobilekd.quant_table import QuantTable, load_table
+from mobilekd.release.mixed_record import MixedRecord
 
 
 class _Record(BaseModel):
@@ -32,18 +33,6 @@ class DatasetCard(_Record):
     splits: dict[str, int]
     licence: str = ""
     source: str = ""
-
-
-class MixedRecord(_Record):
-    """What max_top1_drop kept in float, and the price; see `Mixed` of quantization/mixed.py."""
-
-    max_top1_drop: float
-    layers: tuple[str, ...]
-    top1_float: float
-    top1_int8: float
-    top1_mixed: float
-    extra_bytes: int
-    float_macs_share: float
 
 
 class Network(_Record):
