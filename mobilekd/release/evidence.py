@@ -12,7 +12,7 @@ from mobilekd.drift import Walk
 from mobilekd.errors import StageError
 from mobilekd.profile import Deployment, Profile
 from mobilekd.quant_table import QuantTable, load_table
-from mobilekd.release.mixed_record import MixedRecord
+from mobilekd.release.network_record import Network
 
 
 class _Record(BaseModel):
@@ -33,15 +33,6 @@ class DatasetCard(_Record):
     splits: dict[str, int]
     licence: str = ""
     source: str = ""
-
-
-class Network(_Record):
-    """network.json: where a network comes from, and which of its layers stay float."""
-
-    network: str
-    licence: str = ""
-    keep_float: tuple[str, ...] = ()
-    mixed: MixedRecord | None = None
 
 
 class Metrics(_Record):

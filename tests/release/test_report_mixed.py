@@ -7,7 +7,7 @@ import pytest
 
 from mobilekd.quant_table import FloatOperator
 from mobilekd.release.evidence import Evidence
-from mobilekd.release.mixed_record import MixedRecord
+from mobilekd.release.network_record import MixedRecord
 from mobilekd.release.report_mixed import float_operator_table, mixed_lede, mixed_table
 
 from .workshop import Workshop
