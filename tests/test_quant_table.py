@@ -12,6 +12,9 @@ from onnx import ModelProto, helper, numpy_helper
 
 from mobilekd import graph
 from mobilekd.artifacts import OnnxModel, QatStudent
+from mobilekd.backends._ort_check import check_against_table
+from mobilekd.backends._ort_graph import fuse_ready
+from mobilekd.backends._readback import trained_weights
 from mobilekd.errors import ConfigError, StageError
 from mobilekd.float_operators import find_float_operators
 from mobilekd.quant_table import FloatOperator, QuantTable, load_table
@@ -24,6 +27,8 @@ from tests.quantization.plain import RECIPE, images, plain
 from tests.tiny import tiny_qdq
 from tests.toys import Silent
 
+PLAIN = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+ALL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
 KEPT = {"keep_float": ["head", "spoiled"], "mixed": {"layers": ["spoiled"]}}
 
 
@@ -85,18 +90,33 @@ def test_a_layer_in_float_has_no_entry_for_its_weight(table) -> None:
     assert "logits" not in table.by_name()
 
 
-def test_the_mixed_file_says_what_was_trained(simplified, exported) -> None:
+def run(model: ModelProto, level: onnxruntime.GraphOptimizationLevel) -> np.ndarray:
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(simplified / "qdq.onnx", options, providers=["CPUExecutionProvider"])
-    answers = np.concatenate([session.run(None, {"image": one.numpy()[None]})[0] for one in images()])
+    options.graph_optimization_level = level
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {"image": one.numpy()[None]})[0] for one in images()])
+
+
+def test_the_mixed_file_says_what_was_trained(simplified, exported) -> None:
+    answers = run(graph.load(simplified / "qdq.onnx"), PLAIN)
     assert np.abs(answers - np.load(exported / "logits.npy")).max() < 0.02 * np.abs(answers).max()
+
+
+def test_onnxruntime_keeps_a_float_layer_in_float_when_it_optimizes(simplified) -> None:
+    qdq = graph.load(simplified / "qdq.onnx")
+    expected, optimized = run(qdq, PLAIN), run(fuse_ready(qdq), ALL)
+    assert np.abs(optimized - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+def test_a_file_for_onnxruntime_with_float_layers_reads_back(simplified, table, tmp_path) -> None:
+    qdq = graph.load(simplified / "qdq.onnx")
+    graph.save(fuse_ready(qdq), tmp_path / "model.onnx")
+    check_against_table(tmp_path / "model.onnx", table, trained_weights(simplified / "qdq.onnx"))
 
 
 def test_the_stage_says_what_stays_float(exported, tmp_path) -> None:
     said = [line for line in simplify(exported, Simplify(), tmp_path / "out").lines if "in float" in line]
-    assert said[-1] == "simplify: logits (Gemm) computes in float: kept in float: keep_float"
-    assert len(said) == 2
+    assert said == ["simplify: 2 layer(s) compute in float by decision"]
 
 
 def test_require_int8_names_node_operator_and_reason(exported, tmp_path) -> None:

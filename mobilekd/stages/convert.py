@@ -19,6 +19,7 @@ class Convert(Stage):
 
     needs = (Dataset, SimplifiedModel)
     makes = DeployedModel
+    version: ClassVar[int] = 2
     tools: ClassVar[tuple[str, ...]] = ("onnx", "numpy")
 
     target: Target | None = None

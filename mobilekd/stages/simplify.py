@@ -64,7 +64,9 @@ class Simplify(Stage):
                 f"simplify.require_int8: {len(floats)} layer(s) compute in float:{told}",
                 hint="`mobilekd sensitivity` says what each layer costs in int8",
             )
-        for one in floats:
+        if count := sum(one.is_decided for one in floats):
+            context.progress.say(f"simplify: {count} layer(s) compute in float by decision")
+        for one in (one for one in floats if not one.is_decided):
             context.progress.say(f"simplify: {one.name} ({one.operator}) computes in float: {one.reason}")
 
 
