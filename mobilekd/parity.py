@@ -62,6 +62,11 @@ def compare(
     )
 
 
+_SUFFIXES = "_nchwc|_pre_q|_unrounded"
+"""What is put behind the name of a layer: by ONNX Runtime for its blocked layout and for a layer that a QuantizeLinear
+follows, by our TFLite writer for the float tensor before its rounding."""
+
+
 def decided_float_ops(float_ops: Sequence[str], decided: Iterable[str]) -> tuple[str, ...]:
     """Return the float layers of a deployed model that were decided to stay float.
 
@@ -74,7 +79,7 @@ def decided_float_ops(float_ops: Sequence[str], decided: Iterable[str]) -> tuple
         ('fused head/Gemm',)
     """
     names = "|".join(re.escape(name) for name in decided)
-    own_word = re.compile(rf"(?<![\w.-])(?:{names})(?:_nchwc)?(?![\w.-])")  # ONNX Runtime's blocked layout adds _nchwc
+    own_word = re.compile(rf"(?<![\w.-])(?:{names})(?:{_SUFFIXES})*(?![\w.-])")
     return tuple(one for one in float_ops if names and own_word.search(one))
 
 

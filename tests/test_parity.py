@@ -49,7 +49,9 @@ def test_a_better_deployed_model_is_drift_too() -> None:
     assert broken_tolerances(parity, None, Tolerance(agreement=0.5))
 
 
-@pytest.mark.parametrize("op", ["conv_5", "node conv_5", "fused conv_5", "conv_5_nchwc", "block/conv_5/Conv"])
+@pytest.mark.parametrize(
+    "op", ["conv_5", "node conv_5", "fused conv_5", "conv_5_pre_q_nchwc", "conv_5_unrounded", "block/conv_5/Conv"]
+)
 def test_a_decided_layer_is_known_in_the_words_of_a_runtime(op: str) -> None:
     assert decided_float_ops([op], ["head", "conv_5"]) == (op,)
 
