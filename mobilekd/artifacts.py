@@ -46,6 +46,11 @@ class QatStudent(Artifact):
 
 
 @dataclass(frozen=True, slots=True)
+class SensitivityReport(Artifact):
+    """sensitivity.json: what each layer costs in int8, the worst first (docs/quantization.md)."""
+
+
+@dataclass(frozen=True, slots=True)
 class OnnxModel(Artifact):
     """float.onnx (the float student) and qdq.onnx (the fake-quant student), as exported."""
 

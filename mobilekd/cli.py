@@ -27,6 +27,7 @@ from mobilekd.options import (
     CacheOption,
     DataOption,
     FreshOption,
+    ImagesOption,
     JsonOption,
     OutOption,
     PipelineOption,
@@ -109,6 +110,34 @@ def plan(
     with open_workshop(cache) as workshop:
         planned = pipelines.plan(chosen, target, workshop, until=until, again=again)
     show.show_plan(planned, as_json=as_json)
+
+
+@app.command()
+def sensitivity(
+    *,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    pipeline: PipelineOption = DEFAULT_PIPELINE,
+    set_: SetOption = None,
+    images: ImagesOption = None,
+    remeasure: RemeasureOption = False,
+    data: DataOption = None,
+    skip_bad_images: SkipOption = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the layers of the student by what each costs in int8."""
+    from mobilekd import config, show_sensitivity
+    from mobilekd import pipeline as pipelines
+    from mobilekd.artifacts import SensitivityReport
+    from mobilekd.plan import Again
+    from mobilekd.sensitivity import with_sensitivity
+
+    overrides = overrides_of(set_, data, skip_bad_images=skip_bad_images)
+    target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
+    ranked = with_sensitivity(chosen, images=images)
+    with open_workshop(cache) as workshop:
+        result = pipelines.build(ranked, target, workshop, again=Again(measurements=remeasure))
+    show_sensitivity.show_sensitivity(result.the(SensitivityReport).path, as_json=as_json)
 
 
 @app.command()

@@ -9,13 +9,16 @@ def name_weights(model: ModelProto) -> ModelProto:
     """Return the QDQ model with weights named for their layer, each its own: "features.0.weight", "features.0.bias"."""
     _unshare(model)
     index = index_qdq(model)
+    stored = {one.name for one in model.graph.initializer}
     renamed: dict[str, str] = {}
     for node in model.graph.node:
-        if node.op_type not in WEIGHTED_OPS or node.input[1] not in index.weights:
+        weight = index.weights[node.input[1]].input[0] if node.input[1:] and node.input[1] in index.weights else ""
+        weight = weight or next((name for name in node.input[1:2] if name in stored), "")  # of a layer kept in float
+        if node.op_type not in WEIGHTED_OPS or not weight:
             continue
         bias = node.input[2] if len(node.input) > 2 else ""
         layer = bias.removesuffix("_bias").removesuffix(".weight").removesuffix(".bias") or node.name
-        renamed[index.weights[node.input[1]].input[0]] = f"{layer}.weight"
+        renamed[weight] = f"{layer}.weight"
         if bias:
             renamed[bias] = f"{layer}.bias"
     for one in model.graph.initializer:

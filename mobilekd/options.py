@@ -26,6 +26,9 @@ BisectOption = Annotated[bool, typer.Option("--bisect", help="Name the first ten
 BoundOption = Annotated[
     float | None, typer.Option("--bound", metavar="STEPS", min=0.0, help="With --bisect: steps that are rounding; 2.")
 ]
+ImagesOption = Annotated[
+    int | None, typer.Option("--images", metavar="N", min=1, help="Images of the calibration split to answer.")
+]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .mobilekd.zip, or a bundle folder.")]
 
 

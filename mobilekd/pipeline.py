@@ -67,6 +67,10 @@ class BuildResult:
         found = Inputs(self.made).all(kind)
         return found[-1] if found else None
 
+    def the(self, kind: type[A]) -> A:
+        """Return the newest artifact of a kind, of a build that ends behind it."""
+        return Inputs(self.made).newest(kind)
+
 
 @dataclass(frozen=True, slots=True)
 class Workshop:

@@ -1,11 +1,12 @@
 """The quantization table: the one place where scales live after QAT.
 
 `quant_table.json` is read from the trained int8 network and every backend is
-built from it. Format, version 1 (docs/quant_table.md):
+built from it. Format, version 2 (docs/quant_table.md):
 
-    {"schema": "mobilekd.quant_table/1", "rounding": "half_to_even",
+    {"schema": "mobilekd.quant_table/2", "rounding": "half_to_even",
      "tensors": [{"name", "role", "dtype", "scale", "zero_point", "axis",
-                  "quant_min", "quant_max"}]}
+                  "quant_min", "quant_max"}],
+     "float_operators": [{"name", "operator", "reason"}]}
 
 `real = scale * (quantized - zero_point)`. `scale` and `zero_point` are lists:
 one element when `axis` is null (per tensor), else one per index of that axis.
@@ -21,7 +22,10 @@ from typing import Any, Literal
 from mobilekd.artifacts import write_json
 from mobilekd.errors import ConfigError
 
-SCHEMA = "mobilekd.quant_table/1"
+SCHEMA = "mobilekd.quant_table/2"
+DECIDED = "kept in float: "
+"""How the reason of an operator begins that was decided to stay float; the option that decided it follows."""
+
 Role = Literal["activation", "weight", "bias"]
 
 
@@ -50,11 +54,32 @@ class TensorQuant:
 
 
 @dataclass(frozen=True, slots=True)
+class FloatOperator:
+    """An operator that computes in float.
+
+    Attributes:
+        name: The tensor that it writes, in stripped.onnx.
+        operator: ONNX operator type.
+        reason: Why, in words.
+    """
+
+    name: str
+    operator: str
+    reason: str
+
+    @property
+    def is_decided(self) -> bool:
+        """Return whether keep_float or max_top1_drop keeps it in float."""
+        return self.reason.startswith(DECIDED)
+
+
+@dataclass(frozen=True, slots=True)
 class QuantTable:
-    """All quantized tensors, in graph order, found by name."""
+    """All quantized tensors, found by name, and the operators that compute in float; both in graph order."""
 
     tensors: tuple[TensorQuant, ...]
     rounding: str = "half_to_even"
+    float_operators: tuple[FloatOperator, ...] = ()
 
     def by_name(self) -> Mapping[str, TensorQuant]:
         """Return the tensors by name."""
@@ -79,9 +104,13 @@ def load_table(path: Path) -> QuantTable:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA:
-            raise ConfigError(f"{path}: schema is {document['schema']!r}", hint=f"this version reads {SCHEMA!r}")
+            raise ConfigError(
+                f"{path}: schema is {document['schema']!r}; this version reads {SCHEMA!r}",
+                hint="build the bundle again: mobilekd build",
+            )
         tensors = tuple(_tensor(entry) for entry in document["tensors"])
-        return QuantTable(tensors, document["rounding"])
+        floats = tuple(FloatOperator(**entry) for entry in document["float_operators"])
+        return QuantTable(tensors, document["rounding"], floats)
     except (KeyError, TypeError, ValueError) as cause:
         raise ConfigError(f"{path} is not a quantization table: {cause!r}") from cause
 

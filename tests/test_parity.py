@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mobilekd.errors import StageError
-from mobilekd.parity import broken_tolerances, compare
+from mobilekd.parity import broken_tolerances, compare, decided_float_ops
 from mobilekd.profile import Tolerance
 
 REFERENCE = np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 3.0], [1.0, 0.0]], np.float32)
@@ -47,3 +47,29 @@ def test_a_better_deployed_model_is_drift_too() -> None:
     deployed[3] = [0.0, 1.0]
     parity = compare(REFERENCE, deployed, LABELS, step=0.5)
     assert broken_tolerances(parity, None, Tolerance(agreement=0.5))
+
+
+@pytest.mark.parametrize(
+    "op", ["conv_5", "node conv_5", "fused conv_5", "conv_5_pre_q_nchwc", "conv_5_unrounded", "block/conv_5/Conv"]
+)
+def test_a_decided_layer_is_known_in_the_words_of_a_runtime(op: str) -> None:
+    assert decided_float_ops([op], ["head", "conv_5"]) == (op,)
+
+
+@pytest.mark.parametrize("op", ["conv_51", "conv", "my_conv_5", "conv_5.1", "conv_5_act"])
+def test_a_layer_of_another_name_is_not_decided(op: str) -> None:
+    assert decided_float_ops([op], ["conv_5"]) == ()
+
+
+def test_without_a_decision_no_layer_is_decided() -> None:
+    assert decided_float_ops(["conv_5", ""], []) == ()
+
+
+def test_kernels_that_are_not_the_default_have_a_tolerance_of_their_own() -> None:
+    parity = Parity(0.9, 0.89, 0.95, 3.0, 0.5)
+    assert len(broken_tolerances(parity, 0, Tolerance())) == 2
+    assert broken_tolerances(parity, 0, Tolerance(), is_default=False) == ()
+    assert (
+        "tolerance.other_agreement"
+        in broken_tolerances(parity, 0, Tolerance(other_agreement=0.96), is_default=False)[0]
+    )

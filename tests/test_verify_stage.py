@@ -179,6 +179,27 @@ def test_a_trace_without_a_tensor_of_the_table_is_refused(bench: Bench, monkeypa
         bench.verify(Verify())
 
 
+def float_project(bench: Bench, reason: str) -> None:
+    """Let the runtime report a layer in float, and the table give a reason for it."""
+    facts = json.loads(bench.model.with_name("deployment.json").read_text())
+    write_json(bench.model.with_name("deployment.json"), {**facts, "float_ops": ["fused project"]})
+    path = bench.root / "simplified/quant_table.json"
+    table = json.loads(path.read_text())
+    write_json(path, {**table, "float_operators": [{"name": "project", "operator": "Conv", "reason": reason}]})
+
+
+def test_a_layer_that_was_decided_to_stay_float_breaks_no_tolerance_and_is_listed(bench: Bench) -> None:
+    float_project(bench, "kept in float: max_top1_drop")
+    (row,) = bench.verify(Verify(drift_images=0))["rows"]
+    assert (row["float_ops"], row["decided_float_ops"]) == (1, ["fused project"])
+
+
+def test_a_float_layer_that_nobody_decided_breaks_the_tolerance(bench: Bench) -> None:
+    float_project(bench, "reads 'x', which is not rounded")
+    with pytest.raises(VerificationError, match=r"1 layers in float \(tolerance\.float_ops 0\)"):
+        bench.verify(Verify(drift_images=0))
+
+
 def test_no_images_no_walk(bench: Bench) -> None:
     report = bench.verify(Verify(drift_images=0))
     assert (report["drift"], report["drift_images"]) == ([], 0)

@@ -34,7 +34,10 @@ def check_against_table(path: Path, table: QuantTable, trained: Trained) -> None
         name = integer.removesuffix(UNCLAMPED).removesuffix(QUANTIZED)
         zeros = constants[node.input[2]] if len(node.input) > 2 else np.zeros(1, np.int32)
         shift = UINT8_SHIFT if zeros.dtype == np.uint8 else 0
-        found.scales(name, constants[node.input[1]], {int(zero) - shift for zero in zeros.reshape(-1)})
+        scales = constants[node.input[1]]
+        if shift:  # an activation has one scale; float layers read it once for each channel
+            scales = np.unique(scales)
+        found.scales(name, scales, {int(zero) - shift for zero in zeros.reshape(-1)})
         if name in trained.weights:
             found.weights(name, constants[name])
         elif name in trained.biases:

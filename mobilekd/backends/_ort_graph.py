@@ -14,6 +14,11 @@ MobileNetV4-small stayed float):
 - Softmax is fused too, and its integer kernel is 0.2 of a step off (1.32): a Max of one tensor, which does nothing,
   keeps it in float.
 - A float bias is fused only after it was quantized at load time. Here it is int32 at input scale x weight scale.
+
+A layer whose weight stays float must be kept from becoming int8: where it reads a DequantizeLinear with one scale, ONNX
+Runtime rounds its weight at load time, with one scale for all channels (WeightBiasQuantization, 1.32: logits of a
+MobileNetV2 with most layers in float were off by a tenth of their spread). It leaves a DequantizeLinear with a scale a
+channel alone; so such a layer gets the same scale, once for each channel.
 """
 
 import itertools
@@ -96,6 +101,8 @@ class _Rewriter:
         copy = NodeProto()
         copy.CopyFrom(node)
         copy.input[:] = [self._read(name) for name in node.input]
+        if node.op_type in graph.WEIGHTED_OPS and node.input[1] in self._index.constants:
+            self._repeat_scale(copy.input[0], self._channels(node))
         if (grid := graph.bias_grid(node, self._index)) is not None:
             copy.input[2] = self._int32_bias(node.input[2], grid)
         if node.op_type == "Softmax":
@@ -128,6 +135,26 @@ class _Rewriter:
             copy.input[2] = node.input[0] + "_zero_point"
             self.constants[copy.input[2]] = self._index.constants[node.input[2]]
         self.nodes.append(copy)
+
+    def _repeat_scale(self, name: str, channels: int) -> None:
+        """Give the DequantizeLinear that one layer reads its scale once for each channel."""
+        node = next((one for one in reversed(self.nodes) if one.output[0] == name), None)
+        if node is None or node.op_type != "DequantizeLinear":
+            return
+        for at in (1, 2):
+            single = self.constants[node.input[at]]
+            node.input[at] = f"{node.input[at]}_x{channels}"
+            self.constants[node.input[at]] = np.full(channels, single.reshape(()), single.dtype)
+        del node.attribute[:]
+        node.attribute.append(helper.make_attribute("axis", 1))
+
+    def _channels(self, node: NodeProto) -> int:
+        """Return the channels that a layer with a constant weight reads."""
+        attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        sizes = self._index.constants[node.input[1]].shape
+        if node.op_type == "Conv":
+            return int(sizes[1] * attributes.get("group", 1))
+        return int(sizes[1] if attributes.get("transB") else sizes[0])
 
     def _int32_bias(self, name: str, grid: NDArray[np.float32]) -> str:
         """Store a bias as int32 on the accumulator's grid; return the name of its real value."""

@@ -41,7 +41,7 @@ def probes(model: ModelProto, names: Sequence[str]) -> Mapping[str, Probe]:
     quantized: dict[str, Probe] = {}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] not in constants:
-            scale, zero = constants[node.input[1]].reshape(()), constants[node.input[2]].reshape(())
+            scale, zero = constants[node.input[1]].reshape(-1)[0], constants[node.input[2]].reshape(-1)[0]
             quantized.setdefault(node.input[0], Probe(node.input[0], np.float32(scale), int(zero)))
     written = {name for node in model.graph.node for name in node.output}
     found = {}

@@ -1,6 +1,7 @@
 """From a float network to a calibrated int8 one without training: the fast path, and where QAT starts."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,12 @@ class PostTraining:
         self, network: nn.Module, example: Tensor, keep_float: frozenset[str] = frozenset(), *, is_lowered: bool = False
     ) -> GraphModule:
         """Return the network with fake quant and no ranges yet; to be calibrated, or filled from a state dict."""
-        graph = copy.deepcopy(network) if is_lowered else self.lowered(network, example)
+        if is_lowered:
+            with warnings.catch_warnings():  # torch.export's modules warn of their own deprecated parts when copied
+                warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+                graph = copy.deepcopy(network)
+        else:
+            graph = self.lowered(network, example)
         return qat.prepare(graph, example, Scheme(self.symmetry, self.activation_range, self.weight_range), keep_float)
 
     def calibrated(

@@ -125,10 +125,11 @@ def trained_scales(prepared: GraphModule) -> tuple[Tensor, ...]:
 
 def layers(prepared: GraphModule) -> tuple[str, ...]:
     """Return the names of the layers with a weight, in graph order."""
-    return tuple(dict.fromkeys(name for name, _ in _layer_nodes(prepared)))
+    return tuple(dict.fromkeys(name for name, _ in layer_nodes(prepared)))
 
 
-def _layer_nodes(prepared: GraphModule) -> Iterator[tuple[str, Node]]:
+def layer_nodes(prepared: GraphModule) -> Iterator[tuple[str, Node]]:
+    """Yield the operators with a weight, each with the name of its layer, in graph order."""
     for node in prepared.graph.nodes:
         if node.target not in WEIGHTED:
             continue
@@ -144,7 +145,7 @@ def _fake_quants(prepared: GraphModule) -> Iterator[FakeQuant]:
 def _name(prepared: GraphModule) -> None:
     """Tell each fake quant which tensor it rounds: the layer whose weight or output it is, else the operator."""
     parts = dict(prepared.named_modules(remove_duplicate=False))
-    names = {node: name for name, node in _layer_nodes(prepared)}
+    names = {node: name for name, node in layer_nodes(prepared)}
     for node in prepared.graph.nodes:
         part = parts.get(str(node.target)) if node.op == "call_module" else None
         if isinstance(part, FakeQuant) and not part.name:

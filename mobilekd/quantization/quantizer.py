@@ -18,12 +18,12 @@ WEIGHTED = frozenset(OUTPUT_AXIS)
 _PRODUCTS = {aten.matmul.default, aten.bmm.default}
 """Products of two activations, or of an activation and a bare parameter."""
 
-_CLAMPS = {aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default}
+CLAMPS = {aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default}
 """Activations that every runtime fuses into the operator before: that operator's own output is never rounded."""
 
 _FUSES_A_CLAMP = {*WEIGHTED, aten.add.Tensor, aten.mul.Tensor}
 
-_MOVES = {
+MOVES = {
     aten.flatten.using_ints,
     aten.unflatten.int,
     aten.view.default,
@@ -93,7 +93,8 @@ class MobileQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no type
 
     Attributes:
         scheme: Ranges.
-        keep_float: Layers, by the name of their weight without ".weight", whose weights stay float.
+        keep_float: Layers, by the name of their weight without ".weight", whose weights stay float. What they write
+            is not rounded either where only such layers, float operators or the end of the graph read it.
     """
 
     def __init__(self, scheme: Scheme, keep_float: frozenset[str] = frozenset()) -> None:
@@ -103,7 +104,8 @@ class MobileQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no type
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Mark, in place, which tensors are rounded and which share a scale."""
-        rounded = [node for node in model.graph.nodes if _is_rounded(node, model)]
+        kept = self._kept(model)
+        rounded = [node for node in model.graph.nodes if _is_rounded(node, model, kept)]
         groups = _Groups(rounded)
         for node in model.graph.nodes:
             weights = self._weights(model, node)
@@ -117,6 +119,18 @@ class MobileQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no type
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to add: every annotation above is one that the backends take."""
+
+    def _kept(self, model: GraphModule) -> set[Node]:
+        """Return the layers kept in float, with the clamps and moves behind them."""
+        kept: set[Node] = set()
+        for node in model.graph.nodes:
+            if node.target in WEIGHTED and constant(model, node.args[1]) is not None:
+                is_kept = layer_name(node.args[1]) in self._keep_float
+            else:
+                is_kept = node.target in CLAMPS | MOVES and node.args[0] in kept
+            if is_kept:
+                kept.add(node)
+        return kept
 
     def _weights(self, model: GraphModule, node: Node) -> dict[Node, object]:
         if node.target in WEIGHTED and constant(model, node.args[1]) is not None:
@@ -159,7 +173,7 @@ def _shares_with(node: Node) -> Iterator[Node]:
     if node.target is aten.cat.default:
         # Concatenation copies integers in TFLite and MNN: all that goes in must have the scale of what comes out.
         yield from (one for one in node.args[0] if isinstance(one, Node))  # type: ignore[union-attr]
-    elif node.target in _MOVES:
+    elif node.target in MOVES:
         source = node.args[0]
         if isinstance(source, Node) and source.target in _SPLITS:
             source = source.args[0]
@@ -167,7 +181,7 @@ def _shares_with(node: Node) -> Iterator[Node]:
             yield source
 
 
-def _is_rounded(node: Node, model: GraphModule) -> bool:
+def _is_rounded(node: Node, model: GraphModule, kept: set[Node]) -> bool:
     """Return whether a tensor is int8: every real tensor that flows, but inside a float chain and before a clamp."""
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or not value.is_floating_point() or not node.users:
@@ -176,13 +190,15 @@ def _is_rounded(node: Node, model: GraphModule) -> bool:
         return True
     if node.op != "call_function" or _reads_constants_only(node, model) or _is_fused_into_a_clamp(node):
         return False
-    return not (_is_float(node) and all(_is_float(user) for user in node.users))
+    is_kept = node in kept
+    reads_float = (_is_float(one) or one in kept or (is_kept and one.op == "output") for one in node.users)
+    return not ((is_kept or _is_float(node)) and all(reads_float))
 
 
 def _is_float(node: Node) -> bool:
     if node.target in _FLOAT_CHAIN:
         return True
-    known = _MOVES | _SPLITS | WEIGHTED | _PRODUCTS | _CLAMPS | _INT8
+    known = MOVES | _SPLITS | WEIGHTED | _PRODUCTS | CLAMPS | _INT8
     return node.op == "call_function" and node.target not in known
 
 
@@ -218,7 +234,7 @@ def _reads_constants_only(node: Node, model: GraphModule) -> bool:
 
 def _is_fused_into_a_clamp(node: Node) -> bool:
     users = list(node.users)
-    return node.target in _FUSES_A_CLAMP and len(users) == 1 and users[0].target in _CLAMPS
+    return node.target in _FUSES_A_CLAMP and len(users) == 1 and users[0].target in CLAMPS
 
 
 def flowing_nodes(model: GraphModule) -> Iterator[Node]:

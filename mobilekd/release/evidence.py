@@ -12,6 +12,7 @@ from mobilekd.drift import Walk
 from mobilekd.errors import StageError
 from mobilekd.profile import Deployment, Profile
 from mobilekd.quant_table import QuantTable, load_table
+from mobilekd.release.network_record import Network
 
 
 class _Record(BaseModel):
@@ -32,13 +33,6 @@ class DatasetCard(_Record):
     splits: dict[str, int]
     licence: str = ""
     source: str = ""
-
-
-class Network(_Record):
-    """network.json: where a network comes from."""
-
-    network: str
-    licence: str = ""
 
 
 class Metrics(_Record):
@@ -74,6 +68,7 @@ class ParityRow(_Record):
     mean_error_steps: float | None = None
     float_ops: int | None = None
     float_op_names: tuple[str, ...] = ()
+    decided_float_ops: tuple[str, ...] = ()
     other_float_ops: tuple[str, ...] = ()
     bytes: int | None = None
 

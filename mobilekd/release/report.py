@@ -26,6 +26,7 @@ from mobilekd.release.report_drift import drift_lede, drift_plots
 from mobilekd.release.report_format import milliseconds, percent
 from mobilekd.release.report_header import Tile, float_layers_tile, latency_tile, proved_tiles, tile_row, verdict
 from mobilekd.release.report_latency import latency_plot, latency_table
+from mobilekd.release.report_mixed import float_operator_table, mixed_lede, mixed_table
 from mobilekd.release.report_plots import range_plot, training_curves
 
 
@@ -119,7 +120,7 @@ def _proved_sections(evidence: Evidence) -> tuple[Html, ...]:
     held = (
         f"Every model ran on the whole test split beside the fake-quantized network that was trained. "
         f"Allowed: top-1 lower by {100 * tolerance.top1_drop:.2f} points, "
-        f"agreement from {percent(tolerance.agreement)}, {tolerance.float_ops} float layers. "
+        f"agreement from {percent(tolerance.agreement)}, {tolerance.float_ops} undecided float layers. "
         "Errors are those of the logits, in quantization steps."
     )
     images = dataset.splits.get("test", evidence.parity.images)
@@ -129,11 +130,18 @@ def _proved_sections(evidence: Evidence) -> tuple[Html, ...]:
         _section("Accuracy", split, accuracy_ladder(evidence)),
         _section("Parity", held, parity_table(evidence)),
         _section("Drift by tensor", drift_lede(evidence), drift_plots(evidence.parity.drift)),
+        _float_section(evidence),
         _section("Size", "Model files as they ship; 1 MB is 1,000,000 bytes.", size_chart(evidence)),
         _section(
             "Training", "Loss and top-1 by epoch, as logged in training.", tag("div", {"class": "panels"}, *curves)
         ),
     )
+
+
+def _float_section(evidence: Evidence) -> Html:
+    if not evidence.table.float_operators and evidence.quantized.network.mixed is None:
+        return NOTHING
+    return _section("Computed in float", mixed_lede(evidence), mixed_table(evidence), float_operator_table(evidence))
 
 
 def _latency_section(evidence: Evidence) -> Html:

@@ -85,7 +85,9 @@ def float_layers_tile(evidence: Evidence) -> Tile:
         if row.ships and row.precision == "int8" and row.float_ops is not None
     ]
     value = str(max(known)) if known else ABSENT
-    return Tile("Layers left in float", value, "convolution, linear, matmul; most in an int8 model")
+    decided = max((len(row.decided_float_ops) for row in evidence.parity.rows), default=0)
+    told = f", {decided} of them by decision" if decided else ""
+    return Tile("Layers left in float", value, f"convolution, linear, matmul; most in an int8 model{told}")
 
 
 def latency_tile(evidence: Evidence) -> Tile:

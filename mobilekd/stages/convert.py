@@ -19,6 +19,7 @@ class Convert(Stage):
 
     needs = (Dataset, SimplifiedModel)
     makes = DeployedModel
+    version: ClassVar[int] = 2
     tools: ClassVar[tuple[str, ...]] = ("onnx", "numpy")
 
     target: Target | None = None
@@ -52,15 +53,23 @@ class Convert(Stage):
         return {name: lock_digest(name) for name in self._backend().toolchains}
 
     def run(self, inputs: Inputs, context: Context) -> None:
-        """Write the model file, deployment.json and convert.log."""
+        """Write the model file, deployment.json and convert.log.
+
+        Raises:
+            StageError: The table is not that of the graph, or the converter refused.
+        """
         import numpy as np
 
+        from mobilekd import graph
+        from mobilekd.quant_table import load_table
+        from mobilekd.table_check import check_matches
         from mobilekd.toolchain import install
         from mobilekd.training.data import open_split
 
         assert self.deployment is not None
         assert self.target is not None
         model = inputs.newest(SimplifiedModel).path
+        check_matches(load_table(model / "quant_table.json"), graph.load(model / "stripped.onnx"))
         work = context.scratch / "work"
         work.mkdir(parents=True, exist_ok=True)
         samples = work / "samples.npy"

@@ -44,32 +44,40 @@ class Export(Stage):
         two = torch.from_numpy(train.normalized(slice(0, 2)))
         student = inputs.newest(Student)
         with context.progress.bar("export: float and int8 graphs", 2) as bar:
-            self._write(lower(load_network(student), two), two[:1], context.out / "float.onnx")
+            float_graph = lower(load_network(student), two)
+            write_onnx(float_graph, two[:1], context.out / "float.onnx", opset=self.opset)
             bar.advance(1)
-            self._write(_int8_graph(student, inputs.newest(QatStudent), two), two[:1], context.out / "qdq.onnx")
+            int8_graph = _int8_graph(student, inputs.newest(QatStudent), two)
+            write_onnx(int8_graph, two[:1], context.out / "qdq.onnx", opset=self.opset)
             bar.advance(1)
 
-    def _write(self, network: "nn.Module", image: "Tensor", path: "Path") -> None:
-        import warnings
 
-        import torch
+def write_onnx(network: "nn.Module", image: "Tensor", path: "Path", *, opset: int) -> None:
+    """Write a network as ONNX, for one image, in canonical form.
 
-        from mobilekd import graph
+    Raises:
+        StageError: The exporter gave nothing.
+    """
+    import warnings
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter warns of its own deprecated parts
-            program = torch.onnx.export(
-                network,
-                (image,),
-                dynamo=True,
-                opset_version=self.opset,
-                verbose=False,
-                input_names=["image"],
-                output_names=["logits"],
-            )
-        if program is None:
-            raise StageError("torch.onnx.export gave no program", hint="pick another student")
-        graph.save(graph.canonicalize(program.model_proto), path)
+    import torch
+
+    from mobilekd import graph
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own deprecated parts
+        program = torch.onnx.export(
+            network,
+            (image,),
+            dynamo=True,
+            opset_version=opset,
+            verbose=False,
+            input_names=["image"],
+            output_names=["logits"],
+        )
+    if program is None:
+        raise StageError("torch.onnx.export gave no program", hint="pick another student")
+    graph.save(graph.canonicalize(program.model_proto), path)
 
 
 def _int8_graph(student: Student, trained: QatStudent, example: "Tensor") -> "GraphModule":

@@ -1,13 +1,14 @@
 """Fine-tune the student to int8: calibrate, then train with its own rounding, the teacher kept on."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from mobilekd import artifacts
 from mobilekd.artifacts import Dataset, Student, Teacher, write_json
-from mobilekd.errors import ConfigError
 from mobilekd.stage import Context, Inputs
+from mobilekd.stages._calibration import CalibrationStage, Calibrator
 from mobilekd.stages._packages import missing_packages
 from mobilekd.stages._training import (
     TrainingStage,
@@ -21,36 +22,30 @@ from mobilekd.stages._training import (
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
-    from mobilekd.quantization.post_training import PostTraining
+    from mobilekd.quantization.mixed import Mixed
     from mobilekd.training.data import Images
     from mobilekd.training.loop import History
 
-_CALIBRATION_BATCH = 64
 _JUDGED_IMAGES = 64
 _WORSE = 0.002
 
 
-class Quantize(TrainingStage):
+class Quantize(CalibrationStage, TrainingStage):
     """Options of quantization: calibration, then training with the rounding (QAT); epochs = 0 stops at calibration.
+
+    Those of calibration and of mixed precision: `CalibrationStage`.
 
     Attributes:
         method, temperature, soft_weight: Distillation from the teacher during QAT; see `Distill`.
-        symmetry: "symmetric" keeps zero points at 0, which every runtime takes.
-        calibration_images: Training images that set the activation ranges.
-        activation_range: "mse" (least squared error), "percentile" (99.99 %), "moving_average" or "minmax".
-        weight_range: "mse" or "minmax".
-        equalize: Cross-layer equalization before calibration; for networks with depthwise layers.
-        correct_biases: After calibration, let every layer have the mean output of the float network.
         scales: "learned" trains every scale (LSQ); "fixed" keeps activations as calibrated, weights at their range.
         train_images: Images of an epoch; 0 means all.
         ema: Decay of a moving average of the weights that ships in their place; 0 switches it off.
-        keep_float: Layers whose weights stay float, by name; `mobilekd sensitivity` lists them.
     """
 
     needs = (Dataset, Teacher, Student)
     makes = artifacts.QatStudent
     tools: ClassVar[tuple[str, ...]] = (*TrainingStage.tools, "torchao")
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     epochs: int = Field(default=3, ge=0, le=10000)
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -58,16 +53,9 @@ class Quantize(TrainingStage):
     method: str = "kd"
     temperature: float = Field(default=4.0, gt=0)
     soft_weight: float = Field(default=0.9, ge=0, le=1)
-    symmetry: Literal["symmetric", "asymmetric"] = "symmetric"
-    calibration_images: int = Field(default=512, ge=1)
-    activation_range: Literal["mse", "percentile", "moving_average", "minmax"] = "mse"
-    weight_range: Literal["mse", "minmax"] = "mse"
-    equalize: bool = False
-    correct_biases: bool = False
     scales: Literal["learned", "fixed"] = "learned"
     train_images: int = Field(default=0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
-    keep_float: tuple[str, ...] = ()
 
     @field_validator("method")
     @classmethod
@@ -90,7 +78,7 @@ class Quantize(TrainingStage):
         folder = inputs.newest(Dataset).path
         train, validation, test = (open_split(folder, split) for split in ("train", "calibration", "test"))
         student = inputs.newest(Student)
-        prepared = self._calibrated(student, train)
+        prepared, mixed = self._calibrated(student, (train, validation), context)
         judge = _Judge(prepared, validation)
         before = judge.report()
         history = self._train(prepared, inputs, (train, validation), context)
@@ -104,25 +92,21 @@ class Quantize(TrainingStage):
             "method": self.method,
             "symmetry": self.symmetry,
             "equalize": self.equalize,
-            "keep_float": sorted(self.keep_float),
+            "keep_float": sorted({*self.keep_float, *(mixed.layers if mixed else ())}),
+            "mixed": asdict(mixed) if mixed else None,
         }
         write_result(context.out, prepared, facts={**network_facts(student), **facts}, history=history, test=test)
 
-    def post_training(self) -> "PostTraining":
-        """Return the options of calibration."""
-        from mobilekd.quantization.post_training import PostTraining
-
-        names = PostTraining.__dataclass_fields__
-        return PostTraining(**{name: getattr(self, name) for name in names})
-
-    def _calibrated(self, student: Student, train: "Images") -> "GraphModule":
-        import torch
-
-        recipe = self.post_training()
-        rows = calibration_rows(train, self.calibration_images)
-        batches = [torch.from_numpy(train.normalized(one)) for one in rows]
-        lowered = recipe.lowered(load_network(student), batches[0][:2])
-        return recipe.calibrated(lowered, batches, frozenset(self.keep_float))
+    def _calibrated(
+        self, student: Student, splits: "tuple[Images, Images]", context: Context
+    ) -> "tuple[GraphModule, Mixed | None]":
+        train, validation = splits
+        calibrator = Calibrator(self, student, train)
+        if self.max_top1_drop is None:
+            return calibrator.calibrated(frozenset(self.keep_float)), None
+        prepared, mixed = calibrator.mixed(self.max_top1_drop, validation, context.progress)
+        context.progress.say(f"quantize: {mixed.told()}")
+        return prepared, mixed
 
     def _train(
         self, prepared: "GraphModule", inputs: Inputs, splits: "tuple[Images, Images]", context: Context
@@ -138,22 +122,6 @@ class Quantize(TrainingStage):
         checkpoint = context.scratch / "checkpoint.pt"
         run = Run("quantize", prepared, loss, *splits, checkpoint, context.progress, in_train_mode=False)
         return fit(run, self.recipe())
-
-
-def calibration_rows(train: "Images", images: int) -> list[slice]:
-    """Return the rows of the calibration images, batch by batch.
-
-    Raises:
-        ConfigError: The images are of one class, though the data has several: ranges would fit that class alone.
-    """
-    count = min(len(train), images)
-    labels = train.labels[:count]
-    if len(train.facts.classes) > 1 and len(set(labels.tolist())) == 1:
-        raise ConfigError(
-            f"all {count} calibration images are of class {train.facts.classes[int(labels[0])]!r}",
-            hint="raise quantize.calibration_images, or shuffle the training images",
-        )
-    return [slice(start, min(start + _CALIBRATION_BATCH, count)) for start in range(0, count, _CALIBRATION_BATCH)]
 
 
 class _Judge:

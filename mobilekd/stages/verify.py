@@ -32,7 +32,7 @@ class Verify(Stage):
     needs = (Dataset, Teacher, Student, QatStudent, SimplifiedModel)
     gathers = (DeployedModel,)
     makes = ParityReport
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     tools: ClassVar[tuple[str, ...]] = ("numpy", "onnx", "onnxruntime")
 
     threads: int = Field(default=1, ge=1)
@@ -126,9 +126,11 @@ class Verify(Stage):
         )
         reference = trained.int8_logits if is_int8 else trained.float_logits
         parity = compare(reference[part], logits, trained.labels[part], trained.step)
-        broken = broken_tolerances(parity, len(facts.float_ops) if is_int8 else None, self.tolerance)
+        row = _facts_row(folder, facts, kernels, trained)
+        undecided = len(facts.float_ops) - len(row["decided_float_ops"]) if is_int8 else None
+        broken = broken_tolerances(parity, undecided, self.tolerance, is_default=is_default)
         status = {"status": "failed" if broken else "passed", "note": "; ".join(broken)}
-        return {**_facts_row(folder, facts, kernels, trained), **asdict(parity), "images": len(images), **status}
+        return {**row, **asdict(parity), "images": len(images), **status}
 
 
 class _Trained:
@@ -150,7 +152,9 @@ class _Trained:
         self.int8_logits: NDArray[np.float32] = np.load(inputs.newest(QatStudent).path / "test_logits.npy")
         teacher = json.loads((inputs.newest(Teacher).path / "metrics.json").read_text(encoding="utf-8"))
         self.top1_teacher: float = teacher["top1_test"]
-        table = load_table(inputs.newest(SimplifiedModel).path / "quant_table.json").by_name()
+        quantized = load_table(inputs.newest(SimplifiedModel).path / "quant_table.json")
+        self.decided = tuple(one.name for one in quantized.float_operators if one.is_decided)
+        table = quantized.by_name()
         # A student whose last layer stays float has no output scale; 255 steps over its logits stand in.
         spread = float(self.int8_logits.max() - self.int8_logits.min())
         self.step = table["logits"].scale[0] if "logits" in table else spread / 255
@@ -169,9 +173,12 @@ def _failures(rows: "list[dict[str, Any]]", walks: "list[Walk]") -> list[str]:
 
 
 def _facts_row(folder: Path, facts: "DeployedFacts", kernels: str, trained: _Trained) -> dict[str, Any]:
+    from mobilekd.parity import decided_float_ops
+
     nothing = dict.fromkeys(
         ("top1_reference", "top1_deployed", "top1_agreement", "max_error_steps", "mean_error_steps"), None
     )
+    is_int8 = facts.deployment["precision"] == "int8"
     return {
         "deployment": facts.name,
         "backend": facts.deployment["backend"],
@@ -179,9 +186,10 @@ def _facts_row(folder: Path, facts: "DeployedFacts", kernels: str, trained: _Tra
         "ships": facts.deployment["ships"],
         "kernels": kernels,
         "top1_teacher": trained.top1_teacher,
-        "float_ops": len(facts.float_ops) if facts.deployment["precision"] == "int8" else None,
-        "float_op_names": list(facts.float_ops) if facts.deployment["precision"] == "int8" else [],
-        "other_float_ops": list(facts.other_float_ops) if facts.deployment["precision"] == "int8" else [],
+        "float_ops": len(facts.float_ops) if is_int8 else None,
+        "float_op_names": list(facts.float_ops) if is_int8 else [],
+        "decided_float_ops": list(decided_float_ops(facts.float_ops, trained.decided)) if is_int8 else [],
+        "other_float_ops": list(facts.other_float_ops) if is_int8 else [],
         "bytes": (folder / facts.file).stat().st_size,
         "images": 0,
         **nothing,
