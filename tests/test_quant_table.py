@@ -14,7 +14,7 @@ from mobilekd import graph
 from mobilekd.artifacts import OnnxModel, QatStudent
 from mobilekd.backends._ort_check import check_against_table
 from mobilekd.backends._ort_graph import fuse_ready
-from mobilekd.backends._readback import trained_weights
+from mobilekd.backends._readback import trained
 from mobilekd.errors import ConfigError, StageError
 from mobilekd.float_operators import find_float_operators
 from mobilekd.quant_table import FloatOperator, QuantTable, load_table
@@ -111,7 +111,7 @@ def test_onnxruntime_keeps_a_float_layer_in_float_when_it_optimizes(simplified) 
 def test_a_file_for_onnxruntime_with_float_layers_reads_back(simplified, table, tmp_path) -> None:
     qdq = graph.load(simplified / "qdq.onnx")
     graph.save(fuse_ready(qdq), tmp_path / "model.onnx")
-    check_against_table(tmp_path / "model.onnx", table, trained_weights(simplified / "qdq.onnx"))
+    check_against_table(tmp_path / "model.onnx", table, trained(simplified / "qdq.onnx", table))
 
 
 def test_the_stage_says_what_stays_float(exported, tmp_path) -> None:
