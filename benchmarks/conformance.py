@@ -18,7 +18,7 @@ from typing import Any
 
 from mobilekd import config
 from mobilekd import pipeline as pipelines
-from mobilekd.artifacts import DeployedModel, ParityReport
+from mobilekd.artifacts import Dataset, DeployedModel, ParityReport, Student
 from mobilekd.errors import MobilekdError
 from mobilekd.pipeline import BuildResult
 from mobilekd.workplace import open_workshop
@@ -94,7 +94,7 @@ class Row:
 
 def main(arguments: Sequence[str]) -> int:
     """Build every network that was asked for; return 1 when one does not hold."""
-    options = _options(arguments)
+    options = training_options().parse_args(arguments)
     rows: list[Row] = []
     for network in options.networks or NETWORKS:
         started = time.monotonic()
@@ -106,8 +106,9 @@ def main(arguments: Sequence[str]) -> int:
     return int(any(row.status not in ("passed", "built, not run") for row in rows))
 
 
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks.conformance", description=__doc__.splitlines()[0])
+def training_options() -> argparse.ArgumentParser:
+    """Return the options of the benchmarks that train the networks of the matrix."""
+    parser = argparse.ArgumentParser(description="The networks of the conformance matrix.")
     parser.add_argument("--data", default="digits", help="digits (comes with scikit-learn), or cifar10.npz")
     parser.add_argument("--networks", nargs="*", metavar="NAME", help=f"default: {' '.join(NETWORKS)}")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
@@ -116,7 +117,16 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--teacher-checkpoint", default="", help="a CIFAR ResNet-20 for cifar10.npz")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--merge", action="store_true", help="keep rows of other networks that are in the file")
-    return parser.parse_args(arguments)
+    return parser
+
+
+def student_of(network: str, options: argparse.Namespace) -> tuple[Dataset, Student]:
+    """Return the data and the trained float student of a network, from the cache when they are there."""
+    result = _build(network, SIZES.get(network, 32), options, until="distill")
+    found = (result.newest(Dataset), result.newest(Student))
+    assert found[0] is not None
+    assert found[1] is not None
+    return found[0], found[1]
 
 
 def _rows(network: str, options: argparse.Namespace) -> list[Row]:
@@ -139,7 +149,7 @@ def _data_name(options: argparse.Namespace) -> str:
     return "digits" if options.data == "digits" else "cifar10"
 
 
-def _build(network: str, size: int, options: argparse.Namespace) -> BuildResult:
+def _build(network: str, size: int, options: argparse.Namespace, *, until: str = "verify") -> BuildResult:
     name = network if ":" in network else f"timm:{network}"
     settings = [f"data.image_size={size}", f"distill.network={name}"]
     settings += [f"{stage}.threads={options.threads}" for stage in ("teacher", "distill", "quantize")]
@@ -156,7 +166,7 @@ def _build(network: str, size: int, options: argparse.Namespace) -> BuildResult:
     overrides = [config.parse_override(one) for one in (*settings, *options.overrides)]
     profile = config.load_profile(str(HERE / "conformance.toml"), overrides)
     with open_workshop(options.cache) as workshop:
-        return pipelines.build(config.load_pipeline(pipeline, overrides), profile, workshop, until="verify")
+        return pipelines.build(config.load_pipeline(pipeline, overrides), profile, workshop, until=until)
 
 
 def _read(network: str, size: int, result: BuildResult, options: argparse.Namespace) -> list[Row]:

@@ -1,7 +1,6 @@
 """From a float network to a calibrated int8 one without training: the fast path, and where QAT starts."""
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +24,7 @@ class PostTraining:
 
     Attributes:
         symmetry, activation_range, weight_range: See `Scheme`.
-        equalize: Cross-layer equalization first.
+        equalize: Cross-layer equalization first; weights change, the graph does not.
         correct_biases: Bias correction last.
     """
 
@@ -35,24 +34,17 @@ class PostTraining:
     equalize: bool = False
     correct_biases: bool = False
 
-    def lowered(self, network: nn.Module, example: Tensor) -> GraphModule:
-        """Return the float graph that ranges are put on; equalized if asked for."""
-        graph = lower(network, example)
+    def lowered(self, network: nn.Module, images: Tensor) -> GraphModule:
+        """Return the float graph that ranges are put on; equalized on the images if asked for."""
+        graph = lower(network, images[:2])
         if self.equalize:
-            equalize(graph)
+            equalize(graph, images[:_CORRECTED_IMAGES])
         return graph
 
-    def blank(
-        self, network: nn.Module, example: Tensor, keep_float: frozenset[str] = frozenset(), *, is_lowered: bool = False
-    ) -> GraphModule:
-        """Return the network with fake quant and no ranges yet; to be calibrated, or filled from a state dict."""
-        if is_lowered:
-            with warnings.catch_warnings():  # torch.export's modules warn of their own deprecated parts when copied
-                warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
-                graph = copy.deepcopy(network)
-        else:
-            graph = self.lowered(network, example)
-        return qat.prepare(graph, example, Scheme(self.symmetry, self.activation_range, self.weight_range), keep_float)
+    def blank(self, graph: GraphModule, keep_float: frozenset[str] = frozenset()) -> GraphModule:
+        """Return a lowered graph with fake quant and no ranges yet; to be calibrated, or filled from a state dict."""
+        scheme = Scheme(self.symmetry, self.activation_range, self.weight_range)
+        return qat.prepare_lowered(copy.deepcopy(graph), scheme, keep_float)
 
     def calibrated(
         self, lowered: GraphModule, batches: Sequence[Tensor], keep_float: frozenset[str] = frozenset()
@@ -64,7 +56,7 @@ class PostTraining:
             batches: Images, [n, channels, height, width] each.
             keep_float: Layers whose weights stay float.
         """
-        prepared = self.blank(lowered, batches[0][:2], keep_float, is_lowered=True)
+        prepared = self.blank(lowered, keep_float)
         qat.calibrate(prepared, batches)
         if self.correct_biases:
             correct_biases(prepared, torch.cat(tuple(batches))[:_CORRECTED_IMAGES])

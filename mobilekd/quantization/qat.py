@@ -28,7 +28,7 @@ def prepare(
     (Krishnamoorthi 2018, arXiv 1806.08342, section 3.2.2: frozen statistics train better).
 
     Args:
-        network: In float; or a graph that `lower` gave.
+        network: In float.
         example: [batch, channels, height, width], batch of at least 2.
         scheme: Ranges of activations and weights.
         keep_float: Layers whose weights stay float; names as `layers` gives them.
@@ -36,7 +36,11 @@ def prepare(
     Raises:
         StageError: The network can't be exported, or has no layer of a name in `keep_float`.
     """
-    graph = network if isinstance(network, GraphModule) else lower(network, example)
+    return prepare_lowered(lower(network, example), scheme, keep_float)
+
+
+def prepare_lowered(graph: GraphModule, scheme: Scheme, keep_float: frozenset[str] = frozenset()) -> GraphModule:
+    """Return a graph that `lower` gave with fake quant in it; the graph is consumed. See `prepare`."""
     known = {layer_name(node.args[1]) for node in graph.graph.nodes if node.target in WEIGHTED}
     if unknown := sorted(keep_float - known):
         raise StageError(

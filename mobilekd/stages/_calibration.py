@@ -74,7 +74,7 @@ class Calibrator:
         self._float = load_network(student)
         rows = calibration_rows(train, stage.calibration_images)
         self._batches: Sequence[Tensor] = [torch.from_numpy(train.normalized(one)) for one in rows]
-        self._lowered = self._recipe.lowered(self._float, self.example)
+        self._lowered = self._recipe.lowered(self._float, torch.cat(tuple(self._batches)))
 
     @property
     def example(self) -> "Tensor":

@@ -84,10 +84,11 @@ def _int8_graph(student: Student, trained: QatStudent, example: "Tensor") -> "Gr
     import safetensors.torch
 
     from mobilekd.quantization import qat
+    from mobilekd.quantization.lowering import lower
     from mobilekd.quantization.post_training import PostTraining
 
     facts = network_facts(trained)
-    recipe = PostTraining(symmetry=facts["symmetry"], equalize=facts["equalize"])
-    prepared = recipe.blank(load_network(student), example, frozenset(facts["keep_float"]))
+    graph = lower(load_network(student), example)
+    prepared = PostTraining(symmetry=facts["symmetry"]).blank(graph, frozenset(facts["keep_float"]))
     prepared.load_state_dict(safetensors.torch.load_file(trained.path / "model.safetensors"))
     return qat.convert(prepared)
