@@ -6,7 +6,7 @@ from onnx import numpy_helper
 
 from mobilekd import graph
 from mobilekd.errors import ConfigError, StageError
-from mobilekd.graph_pairs import merge_repeated_pairs
+from mobilekd.graph_pairs import merge_repeated_pairs, separate_pairs
 from mobilekd.graph_weights import name_weights
 from mobilekd.quant_table import QuantTable, load_table, save_table
 from tests.tiny import CONV_SCALES, GEMM_SCALES, IMAGE_SCALE, POOL_SCALE, tiny_qdq
@@ -138,3 +138,39 @@ def test_a_pair_behind_a_pair_is_one_tensor(named) -> None:
 def test_a_graph_without_repeated_pairs_stays_as_it_is(named) -> None:
     before = named.SerializeToString(deterministic=True)
     assert merge_repeated_pairs(named).SerializeToString(deterministic=True) == before
+
+
+def test_a_tensor_that_is_rounded_twice_has_two_names_and_the_same_answers(named) -> None:
+    twice = onnx.ModelProto.FromString(named.SerializeToString())
+    nodes = list(twice.graph.node)
+    reader = next(node for node in nodes if node.op_type == "ReduceMean")
+    pair = [
+        onnx.helper.make_node("QuantizeLinear", [reader.input[0], "p_scale", "zero"], ["again_q"], "again_q"),
+        onnx.helper.make_node("DequantizeLinear", ["again_q", "p_scale", "zero"], ["again"], "again"),
+    ]
+    reader.input[0] = "again"
+    at = nodes.index(reader)
+    del twice.graph.node[:]
+    twice.graph.node.extend([*nodes[:at], *pair, *nodes[at:]])
+    before = run(twice, image())
+    apart = separate_pairs(twice)
+    assert "again_q_again" in graph.read_table(apart).by_name()
+    assert np.array_equal(run(apart, image()), before)
+    onnx.checker.check_model(graph.strip_qdq(apart))
+
+
+def test_equal_weights_of_two_layers_are_stored_apart() -> None:
+    shared = tiny_qdq()
+    conv = next(one for one in shared.graph.node if one.op_type == "Conv")
+    makers = {name: node for node in shared.graph.node for name in node.output}
+    second = onnx.NodeProto.FromString(makers[conv.input[1]].SerializeToString())
+    second.output[0] = second.name = "conv_again_w"
+    again = onnx.helper.make_node("Conv", [conv.input[0], "conv_again_w", conv.input[2]], ["conv_again"], "node_again")
+    shared.graph.node.insert(list(shared.graph.node).index(conv), second)
+    shared.graph.node.insert(list(shared.graph.node).index(conv) + 1, again)
+    named = name_weights(shared)
+    weights = [node.input[0] for node in named.graph.node if node.op_type == "DequantizeLinear" and node.name != "dq_g"]
+    constants = {one.name: numpy_helper.to_array(one) for one in named.graph.initializer}
+    stored = [name for name in weights if name in constants]
+    assert len(set(stored)) == 2
+    assert np.array_equal(constants[stored[0]], constants[stored[1]])

@@ -65,10 +65,12 @@ def run(folder: Path, model: nn.Module, progress: Quiet) -> Run:
 
 
 @pytest.mark.parametrize("die_at", [1, 4, 5, 9, 14])
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, monkeypatch, die_at, optimizer) -> None:
+@pytest.mark.parametrize(("optimizer", "ema"), [("adamw", 0.0), ("sgd", 0.0), ("sgd", 0.9)])
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
+    tmp_path, monkeypatch, die_at, optimizer, ema
+) -> None:
     monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_S", 0.0)
-    recipe = replace(RECIPE, optimizer=optimizer)
+    recipe = replace(RECIPE, optimizer=optimizer, ema=ema)
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     whole, killed, resumed = network(), network(), network()
@@ -85,6 +87,28 @@ def test_a_damaged_checkpoint_starts_again(tmp_path) -> None:
     history = fit(run(tmp_path, whole, Quiet()), RECIPE)
     (tmp_path / "checkpoint.pt").write_bytes(b"cut off")
     assert fit(run(tmp_path, again, Quiet()), RECIPE) == history
+
+
+def test_a_checkpoint_of_an_older_version_starts_again(tmp_path) -> None:
+    history = fit(run(tmp_path, network(), Quiet()), RECIPE)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save({key: value for key, value in state.items() if key != "average"}, tmp_path / "checkpoint.pt")
+    assert fit(run(tmp_path, network(), Quiet()), RECIPE) == history
+
+
+def test_a_moving_average_lies_between_the_weights_that_it_saw(tmp_path) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "averaged").mkdir()
+    start, plain, averaged = network(), network(), network()
+    fit(run(tmp_path / "plain", plain, Quiet()), RECIPE)
+    fit(run(tmp_path / "averaged", averaged, Quiet()), replace(RECIPE, ema=0.9))
+    moved = [float((one[0].weight - start[0].weight).detach().norm()) for one in (plain, averaged)]
+    assert 0 < moved[1] < moved[0]
+
+
+def test_an_epoch_of_fewer_images_has_fewer_steps() -> None:
+    assert replace(RECIPE, train_images=16).steps_per_epoch(40) == 2
+    assert replace(RECIPE, train_images=100).steps_per_epoch(40) == 5
 
 
 def test_training_learns(tmp_path) -> None:
