@@ -35,11 +35,6 @@ def permutation(source: Axes, target: Axes) -> Axes:
     return tuple(source.index(axis) for axis in target)
 
 
-def same_order(shape: Sequence[int], one: Axes, other: Axes) -> bool:
-    """Return whether two layouts of a tensor have its values in the same order: they differ in axes of size 1."""
-    return [axis for axis in one if shape[axis] != 1] == [axis for axis in other if shape[axis] != 1]
-
-
 def through_transpose(axes: Axes, order: Sequence[int]) -> Axes:
     """Return how the result of an ONNX Transpose lies when the values stay where they are."""
     return tuple(order.index(axis) for axis in axes)

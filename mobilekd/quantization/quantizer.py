@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantizer, SharedQuantizationSpec
@@ -82,6 +81,30 @@ _FLOAT_CHAIN = {
 }
 """Operators that no runtime, or not all, has in int8: they compute in float between two int8 tensors, and what lies
 between two of them is not rounded."""
+
+_INT8 = {
+    aten.add.Tensor,
+    aten.sub.Tensor,
+    aten.mul.Tensor,
+    aten.hardswish.default,
+    aten.hardsigmoid.default,
+    aten.sigmoid.default,
+    aten.tanh.default,
+    aten.silu.default,
+    aten.gelu.default,
+    aten.elu.default,
+    aten.mish.default,
+    aten.leaky_relu.default,
+    aten.prelu.default,
+    aten.mean.dim,
+    aten.adaptive_avg_pool2d.default,
+    aten.cat.default,
+    aten.maximum.default,
+    aten.minimum.default,
+    aten.neg.default,
+    aten.abs.default,
+}
+"""Operators with an int8 form in some runtime, and an output range of their own."""
 
 _KEY = "quantization_annotation"
 
@@ -202,31 +225,6 @@ def _is_float(node: Node) -> bool:
     return node.op == "call_function" and node.target not in known
 
 
-_INT8 = {
-    aten.add.Tensor,
-    aten.sub.Tensor,
-    aten.mul.Tensor,
-    aten.hardswish.default,
-    aten.hardsigmoid.default,
-    aten.sigmoid.default,
-    aten.tanh.default,
-    aten.silu.default,
-    aten.gelu.default,
-    aten.elu.default,
-    aten.mish.default,
-    aten.leaky_relu.default,
-    aten.prelu.default,
-    aten.mean.dim,
-    aten.adaptive_avg_pool2d.default,
-    aten.cat.default,
-    aten.maximum.default,
-    aten.minimum.default,
-    aten.neg.default,
-    aten.abs.default,
-}
-"""Operators with an int8 form in some runtime, and an output range of their own."""
-
-
 def _reads_constants_only(node: Node, model: GraphModule) -> bool:
     sources = node.all_input_nodes
     return bool(sources) and all(constant(model, one) is not None for one in sources)
@@ -235,14 +233,3 @@ def _reads_constants_only(node: Node, model: GraphModule) -> bool:
 def _is_fused_into_a_clamp(node: Node) -> bool:
     users = list(node.users)
     return node.target in _FUSES_A_CLAMP and len(users) == 1 and users[0].target in CLAMPS
-
-
-def flowing_nodes(model: GraphModule) -> Iterator[Node]:
-    """Yield the operators of a prepared graph that read a weight through a fake quant or bare."""
-    yield from (node for node in model.graph.nodes if node.target in WEIGHTED)
-
-
-def is_tensor(node: Node) -> bool:
-    """Return whether a node's value is a tensor of reals."""
-    value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
