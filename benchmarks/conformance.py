@@ -223,7 +223,7 @@ def _transposes(result: BuildResult) -> int | None:
 
 
 def _status(row: dict[str, Any], top1_fp32: float) -> str:
-    """Return whether the floors hold: 0.2 points of top-1 or one image, 99 % agreement (98 % below 80 %), no float layer."""
+    """Return whether the floors hold: 0.2 points of top-1 or one image, 99 % agreement (98 % below 80 %), no float."""
     if row["top1_agreement"] is None:
         return str(row["status"]) if not row["float_ops"] else "failed: float layers"
     failures = []
@@ -272,9 +272,10 @@ network on the whole test split. Accuracy says nothing about a network here: tra
 small. What counts is the difference between the columns.
 
 Made by `python -m benchmarks.conformance` (digits) and `python -m benchmarks.conformance --data cifar10.npz`
-(CIFAR-10); see benchmarks/conformance.py for the settings. A row has passed when top-1 is within 0.2 points of the
-fake-quant network (one image, where 0.2 points are less than one), the answers agree on 99 % of the images (98 % where
-fp32 top-1 is below 80 %), and every convolution and linear layer is int8. TFLite runs with XNNPACK, its default, unless the row names other kernels.
+(CIFAR-10); see benchmarks/conformance.py for the settings. A row has passed when top-1 is within 0.2 points
+of the fake-quant network (one image, where 0.2 points are less than one), the answers agree on 99 % of the images (98 %
+where fp32 top-1 is below 80 %), and every convolution and linear layer is int8. TFLite runs with XNNPACK, its default,
+unless the row names other kernels.
 """
 
 
