@@ -115,6 +115,8 @@ class Backend(Protocol):
     """One runtime family; a class without state, in the file that carries its name."""
 
     precisions: ClassVar[tuple[str, ...]]
+    symmetries: ClassVar[tuple[str, ...]]
+    """Schemes of activations that int8 runs with: "symmetric", "asymmetric"."""
     kernels: ClassVar[tuple[str, ...]]
     """Kernel sets that parity checks; the first is what apps use by default."""
     tools: ClassVar[tuple[str, ...]]

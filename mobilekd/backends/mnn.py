@@ -34,6 +34,7 @@ class Mnn:
     """Alibaba's runtime."""
 
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+    symmetries: ClassVar[tuple[str, ...]] = ("symmetric",)
     kernels: ClassVar[tuple[str, ...]] = ("default",)
     tools: ClassVar[tuple[str, ...]] = ("mnn", "onnx")
     toolchains: ClassVar[tuple[str, ...]] = ()

@@ -31,6 +31,7 @@ class Onnxruntime:
     """Microsoft's runtime; its own QDQ format is the int8 file."""
 
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+    symmetries: ClassVar[tuple[str, ...]] = ("symmetric", "asymmetric")
     kernels: ClassVar[tuple[str, ...]] = ("default",)
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     toolchains: ClassVar[tuple[str, ...]] = ()

@@ -35,6 +35,7 @@ class Tensorrt:
     """NVIDIA's runtime."""
 
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+    symmetries: ClassVar[tuple[str, ...]] = ("symmetric",)
     kernels: ClassVar[tuple[str, ...]] = ("default",)
     tools: ClassVar[tuple[str, ...]] = ("onnx", "tensorrt", "tensorrt_rtx")
     toolchains: ClassVar[tuple[str, ...]] = ()

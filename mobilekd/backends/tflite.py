@@ -23,6 +23,7 @@ class Tflite:
     """TFLite models on CPU: XNNPACK, the built-in kernels and the reference kernels."""
 
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+    symmetries: ClassVar[tuple[str, ...]] = ("symmetric", "asymmetric")
     kernels: ClassVar[tuple[str, ...]] = ("xnnpack", "builtin", "reference")
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "onnx")
     toolchains: ClassVar[tuple[str, ...]] = ()

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from mobilekd.artifacts import Student
 from mobilekd.errors import ConfigError
+from mobilekd.plugins import BACKENDS
 from mobilekd.profile import Profile
 from mobilekd.stage import Progress, Stage
 from mobilekd.stages._training import load_network
@@ -50,7 +51,12 @@ class CalibrationStage(Stage):
     max_top1_drop: float | None = Field(default=None, ge=0, le=1)
 
     def for_profile(self, profile: Profile) -> tuple[Stage, ...]:
-        """Return this stage with the profile's max_top1_drop."""
+        """Return this stage with the profile's max_top1_drop.
+
+        Raises:
+            ConfigError: The profile asks for an int8 backend that can't run this symmetry.
+        """
+        _check_symmetry(self.symmetry, profile)
         if profile.max_top1_drop is None:
             return (self,)
         return (self.model_copy(update={"max_top1_drop": profile.max_top1_drop}),)
@@ -61,6 +67,17 @@ class CalibrationStage(Stage):
 
         names = PostTraining.__dataclass_fields__
         return PostTraining(**{name: getattr(self, name) for name in names})
+
+
+def _check_symmetry(symmetry: str, profile: Profile) -> None:
+    wanted = dict.fromkeys(one.backend for one in profile.deploy if one.precision == "int8")
+    refusing = [name for name in wanted if symmetry not in BACKENDS.load(name).symmetries]
+    if refusing:
+        raise ConfigError(
+            f"quantize.symmetry is {symmetry!r}, and profile {profile.name!r} deploys int8 to {', '.join(refusing)},"
+            " which takes zero points of 0 only",
+            hint='set quantize.symmetry = "symmetric", or take those deployments out of the profile',
+        )
 
 
 class Calibrator:
