@@ -19,7 +19,10 @@ accumulator so fine that XNNPACK refuses to rescale it and its bias does not fit
 _BINS = 4096
 _PERCENTILE = 0.9999
 _AVERAGING = 0.05
-_CLIPS = torch.linspace(0.2, 1.0, 81, dtype=torch.float64)
+# Powers of 5: two tensors with one largest value, as both sides of a hard-swish have, may get other clips. On an even
+# grid their scales would be to each other as 9 to 10, and every fifth integer a tie, which each runtime breaks as its
+# last bit falls (a MobileNetV3 answered 4.5 % of the images otherwise in XNNPACK). No ratio on this grid is rational.
+_CLIPS = 5 ** (-torch.arange(81, dtype=torch.float64) / 80).flip(0)
 
 
 class Histogram:

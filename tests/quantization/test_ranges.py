@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mobilekd.quantization.ranges import Histogram, quantization_of, weight_scales
+from mobilekd.quantization.ranges import _CLIPS, Histogram, quantization_of, weight_scales
 
 HOW = ("minmax", "moving_average", "percentile", "mse")
 VALUES = arrays(np.float32, 200, elements=st.floats(-100, 100, width=32))
@@ -93,3 +93,11 @@ def test_the_least_error_of_a_weight_is_no_larger_than_that_of_its_full_range(se
         for scales in (weight_scales(weight, 0, "mse"), weight_scales(weight, 0, "minmax"))
     ]
     assert (errors[0] <= errors[1] * 1.0001).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(first=st.integers(0, 80), second=st.integers(0, 80))
+def test_two_clips_of_one_range_make_no_ties(first, second) -> None:
+    ratio = float(_CLIPS[first] / _CLIPS[second])
+    from_tie = abs((np.arange(1, 128) * ratio) % 1 - 0.5)
+    assert first == second or from_tie.min() > 1e-5
