@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mobilekd import graph
-from mobilekd.backends import _mnn_describe, _mnn_graph, _mnn_rewrite, mnn
+from mobilekd.backends import _mnn_clamps, _mnn_describe, _mnn_graph, _mnn_rewrite, mnn
 from mobilekd.backends._mnn_file import read_mnn
 from mobilekd.backends.mnn import Mnn
 from mobilekd.errors import StageError
@@ -63,6 +63,21 @@ def test_converter_leaves_a_layer_float_whose_output_it_does_not_find(tmp_path, 
 
     with pytest.raises(StageError, match="is in the quantization table and not in the file"):
         convert(tmp_path, operator)
+
+
+@pytest.mark.parametrize("operator", ["second_rounding", "pad_behind_a_second_rounding"])
+def test_converter_drops_a_second_rounding_in_front_of_a_layer(tmp_path, monkeypatch, operator):
+    monkeypatch.setattr(_mnn_clamps, "_second_roundings", lambda model, quants: ())
+
+    with pytest.raises(StageError, match="the scale of 'x' differs"):
+        convert(tmp_path, operator)
+
+
+def test_converter_leaves_layers_float_that_share_a_weight(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnn, "_OPTIONS", {})
+
+    with pytest.raises(StageError, match=r"'tested\.weight' is in the quantization table and not in the file"):
+        convert(tmp_path, "conv_of_a_shared_weight")
 
 
 def test_product_without_scales_of_its_own_runs_in_float(tmp_path, monkeypatch):
