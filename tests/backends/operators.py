@@ -138,6 +138,15 @@ def _shared_weight(net: _Builder, source: str) -> str:
     return made
 
 
+def _large_linear(net: _Builder, source: str) -> str:
+    """A linear layer of 65536 weights, and back to a map."""
+    flat = net.rounded(net.node("Flatten", "flattened", [source]), 2.0291 / 127)
+    wide = net.rounded(net.layer("Gemm", "tested", flat, (128, 512), transB=1), 1.5171 / 127)
+    return net.rounded(
+        net.node("Reshape", "x", [wide, _constant(net, "to_map", [1, _CHANNELS, 4, 4], np.int64)]), 1.5171 / 127
+    )
+
+
 def _pad_behind_a_second_rounding(net: _Builder, source: str) -> str:
     again = net.rounded(net.node("Identity", "again", [source]), 1.7 / 127)
     return net.rounded(
@@ -167,6 +176,7 @@ OPERATORS: dict[str, Operator] = {
     "depthwise_of_two_each": _layer("Conv", (16, 1, 3, 3), pads=[1, 1, 1, 1], group=8),
     "gather": _with("Gather", np.array([0, 4, 1, 5, 2, 6, 3, 7], np.int64), axis=1),
     "hard_swish": _one("HardSwish", 1.5171 / 127),
+    "linear_of_many_weights": _large_linear,
     "max_pool_of_negative_values": _one("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "multiply_by_constant": _with("Mul", np.array(0.3713, np.float32), 0.8117 / 127),
     "pad_behind_a_second_rounding": _pad_behind_a_second_rounding,
