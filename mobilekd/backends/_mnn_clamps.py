@@ -1,4 +1,4 @@
-"""Clamps in the form that MNN's converter treats as the table does."""
+"""Clamps and second roundings in the form that MNN's converter treats as the table does."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +24,8 @@ def clamps_as_trained(
       round(clip(x, a, b)) = clip(round(x), round(a), round(b)).
     - A Relu, or an addition or product with a constant for each channel, would be fused into a layer whose output the
       table rounds before, and that rounding left out. A maximum of two tensors is not fused.
+    - An Identity that changes the scale is dropped, and a Pad merged into the layer behind it: that layer would read
+      the old scale. A maximum keeps the tensor and so its scale.
     """
     quants = table.by_name()
     stored = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
@@ -38,7 +40,8 @@ def clamps_as_trained(
         else:
             _round_bounds(clamp, quants[layer.output], stored, constants)
             written.append(replace(layer, written=sums[layer.node]))
-    nodes = list(_fenced(model, {layer.output for layer in layers}, stored))
+    second = set(_second_roundings(model, quants))
+    nodes = list(_fenced(model, {layer.output for layer in layers}, second, stored))
     constants |= {"zero_real": np.zeros((), np.float32), "lowest_real": np.asarray(np.finfo(np.float32).min)}
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -48,9 +51,23 @@ def clamps_as_trained(
     return model, tuple(written)
 
 
-def _fenced(model: ModelProto, outputs: set[str], stored: Mapping[str, NDArray[np.generic]]) -> Iterator[NodeProto]:
-    """Yield the nodes, with a maximum where the converter would fuse an operator into a layer that is rounded first."""
+def _second_roundings(model: ModelProto, quants: Mapping[str, TensorQuant]) -> Iterator[str]:
+    """Yield the outputs of Identity that have a scale of their own; a Concat alone rounds to it without help."""
+    others = {name for node in model.graph.node if node.op_type != "Concat" for name in node.input}
+    for node in model.graph.node:
+        ends = [quants[name].scale for name in (*node.input, *node.output) if name in quants]
+        if node.op_type == "Identity" and len(set(ends)) == 2 and node.output[0] in others:
+            yield node.output[0]
+
+
+def _fenced(
+    model: ModelProto, outputs: set[str], second: set[str], stored: Mapping[str, NDArray[np.generic]]
+) -> Iterator[NodeProto]:
+    """Yield the nodes, with a maximum where the converter would fuse or drop an operator and a rounding with it."""
     for node in [type(one).FromString(one.SerializeToString()) for one in model.graph.node]:
+        if node.output[0] in second:
+            yield helper.make_node("Max", [node.input[0], "lowest_real"], node.output, name=node.name)
+            continue
         rounded = [name for name in node.input if name in outputs]
         if node.op_type == "Relu" and rounded:
             yield helper.make_node("Max", [*rounded, "zero_real"], node.output, name=node.name)

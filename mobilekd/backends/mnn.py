@@ -28,6 +28,11 @@ _WORKER = "mobilekd.backends._mnn_convert"
 _SUCCESS = "Converted Success!"
 _TIMEOUT_S = 300.0
 _I8MM_COLUMNS = 8
+_OPTIONS = {
+    "fp16": ("--fp16",),
+    # "fastest": otherwise the layers that share a weight run in float where they are more than four.
+    "int8": ("--optimizePrefer", "2"),
+}
 
 
 class Mnn:
@@ -192,8 +197,7 @@ def _convert(request: Conversion, source: Path, params: str, file: Path) -> None
     params_file.write_text(params, encoding="utf-8")
     arguments = ["-f", "ONNX", "--modelFile", str(source.resolve()), "--MNNModel", str(file.resolve())]
     arguments += ["--bizCode", "MNN", "--compressionParamsFile", str(params_file.resolve())]
-    if request.deployment.precision == "fp16":
-        arguments.append("--fp16")
+    arguments += _OPTIONS.get(request.deployment.precision, ())
     _run(request, arguments)
     if not file.is_file() or _SUCCESS not in request.log.read_text(encoding="utf-8", errors="replace"):
         raise StageError(

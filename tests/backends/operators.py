@@ -130,6 +130,30 @@ def _attention(net: _Builder, source: str) -> str:
     )
 
 
+def _shared_weight(net: _Builder, source: str) -> str:
+    """Five layers in a row with one weight."""
+    made = net.rounded(net.layer("Conv", "tested", source, (_CHANNELS, _CHANNELS, 1, 1)), 1.0173 / 127)
+    for name in ("second", "third", "fourth", "x"):
+        made = net.rounded(net.node("Conv", name, [made, "tested_w"]), 1.0173 / 127)
+    return made
+
+
+def _large_linear(net: _Builder, source: str) -> str:
+    """A linear layer of 65536 weights, and back to a map."""
+    flat = net.rounded(net.node("Flatten", "flattened", [source]), 2.0291 / 127)
+    wide = net.rounded(net.layer("Gemm", "tested", flat, (128, 512), transB=1), 1.5171 / 127)
+    return net.rounded(
+        net.node("Reshape", "x", [wide, _constant(net, "to_map", [1, _CHANNELS, 4, 4], np.int64)]), 1.5171 / 127
+    )
+
+
+def _pad_behind_a_second_rounding(net: _Builder, source: str) -> str:
+    again = net.rounded(net.node("Identity", "again", [source]), 1.7 / 127)
+    return net.rounded(
+        net.node("Pad", "x", [again, _constant(net, "pads", [0, 0, 0, 0, 0, 0, 1, 1], np.int64)]), 1.7 / 127
+    )
+
+
 OPERATORS: dict[str, Operator] = {
     "add": _two("Add"),
     "add_relu": _two("Add", clamp="Relu"),
@@ -144,6 +168,7 @@ OPERATORS: dict[str, Operator] = {
     "conv_clipped_at_one": _layer("Conv", (8, 8, 1, 1), clamp="-1 1"),
     "conv_dilated": _layer("Conv", (8, 8, 3, 3), pads=[2, 2, 2, 2], dilations=[2, 2]),
     "conv_grouped": _layer("Conv", (8, 2, 3, 3), clamp="Relu", pads=[1, 1, 1, 1], group=4),
+    "conv_of_a_shared_weight": _shared_weight,
     "conv_relu6": _layer("Conv", (8, 8, 1, 1), clamp="0 6"),
     "depthwise_with_small_steps": _layer("Conv", (8, 1, 3, 3), scale=0.0517 / 127, pads=[1, 1, 1, 1], group=8),
     "depthwise_1x1": _layer("Conv", (8, 1, 1, 1), group=8),
@@ -151,9 +176,12 @@ OPERATORS: dict[str, Operator] = {
     "depthwise_of_two_each": _layer("Conv", (16, 1, 3, 3), pads=[1, 1, 1, 1], group=8),
     "gather": _with("Gather", np.array([0, 4, 1, 5, 2, 6, 3, 7], np.int64), axis=1),
     "hard_swish": _one("HardSwish", 1.5171 / 127),
+    "linear_of_many_weights": _large_linear,
     "max_pool_of_negative_values": _one("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "multiply_by_constant": _with("Mul", np.array(0.3713, np.float32), 0.8117 / 127),
+    "pad_behind_a_second_rounding": _pad_behind_a_second_rounding,
     "relu_with_a_scale_of_its_own": _one("Relu", 1.7 / 127),
+    "second_rounding": _one("Identity", 1.7 / 127),
     "silu": _silu,
     "softmax": _one("Softmax", 1.0173 / 127, axis=1),
     "squeeze_excite_hard_sigmoid": _squeeze_excite("HardSigmoid", alpha=1 / 6, beta=0.5),

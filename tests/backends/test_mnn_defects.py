@@ -3,12 +3,15 @@
 Each test takes one rewrite away and looks at what is left.
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mobilekd import graph
-from mobilekd.backends import _mnn_describe, _mnn_graph, _mnn_rewrite, mnn
+from mobilekd.backends import _mnn_clamps, _mnn_describe, _mnn_graph, _mnn_rewrite, mnn
 from mobilekd.backends._mnn_file import read_mnn
 from mobilekd.backends.mnn import Mnn
 from mobilekd.errors import StageError
@@ -63,6 +66,36 @@ def test_converter_leaves_a_layer_float_whose_output_it_does_not_find(tmp_path, 
 
     with pytest.raises(StageError, match="is in the quantization table and not in the file"):
         convert(tmp_path, operator)
+
+
+@pytest.mark.parametrize("operator", ["second_rounding", "pad_behind_a_second_rounding"])
+def test_converter_drops_a_second_rounding_in_front_of_a_layer(tmp_path, monkeypatch, operator):
+    monkeypatch.setattr(_mnn_clamps, "_second_roundings", lambda model, quants: ())
+
+    with pytest.raises(StageError, match="the scale of 'x' differs"):
+        convert(tmp_path, operator)
+
+
+def test_converter_leaves_layers_float_that_share_a_weight(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnn, "_OPTIONS", {})
+
+    with pytest.raises(StageError, match=r"'tested\.weight' is in the quantization table and not in the file"):
+        convert(tmp_path, "conv_of_a_shared_weight")
+
+
+def test_converter_rounds_large_linear_layers_before_it_reads_their_weights(tmp_path):
+    work = tiny.write_tiny(tmp_path / "net", operators.network("linear_of_many_weights"))
+    convert_here = f"import os, sys, _tools; os.chdir({str(work.request.work)!r}); _tools.mnnconvert(sys.argv)"
+    Mnn().convert(work.for_(INT8))
+    (work.request.work / ".__convert_external_data.bin").rmdir()
+    file = tmp_path / "large.mnn"
+    arguments = ["-f", "ONNX", "--modelFile", "source.onnx", "--MNNModel", str(file), "--bizCode", "MNN"]
+    arguments += ["--compressionParamsFile", "compression.json"]
+    subprocess.run([sys.executable, "-c", convert_here, *arguments], check=True, capture_output=True)
+
+    written = {op.name: op.weights for op in read_mnn(file).ops if op.weight_scales is not None}
+
+    assert [name for name, weights in written.items() if weights is None] == ["tested__matmul_converted"]
 
 
 def test_product_without_scales_of_its_own_runs_in_float(tmp_path, monkeypatch):
