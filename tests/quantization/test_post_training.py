@@ -40,10 +40,10 @@ IMAGES = torch.randn(16, 3, 6, 6, generator=torch.Generator().manual_seed(3))
 def test_equalization_changes_no_answer_and_levels_what_a_depthwise_layer_reads() -> None:
     graph = lower(separable(nn.ReLU()), IMAGES)
     before = graph(IMAGES)
-    assert equalize(graph, IMAGES) == 2
+    assert equalize(graph, IMAGES) == 1
     assert torch.allclose(graph(IMAGES), before, atol=1e-4)
     assert spread(lower(separable(nn.ReLU()), IMAGES)) > 100
-    assert spread(graph) < 1.01
+    assert spread(graph) < 2.01  # the largest keeps its range, the others get half of it
 
 
 def spread(graph: torch.fx.GraphModule) -> float:
