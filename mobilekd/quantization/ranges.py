@@ -106,7 +106,12 @@ def quantization_of(low: float, high: float, *, is_symmetric: bool) -> tuple[flo
         (1.0, 0)
         >>> quantization_of(0.0, 255.0, is_symmetric=False)
         (1.0, -128)
+
+    A tensor that is 0 throughout gets the scale 1: XNNPACK (LiteRT 2.3.0) corrupts memory where the scale of an output
+    is smaller than that of its accumulator by more than it can rescale.
     """
+    if low == high == 0:
+        return 1.0, 0
     if is_symmetric:
         return max(-low / 128, high / 127, SMALLEST_SCALE), 0
     scale = max((high - low) / 255, SMALLEST_SCALE)

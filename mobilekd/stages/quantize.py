@@ -45,7 +45,7 @@ class Quantize(CalibrationStage, TrainingStage):
     needs = (Dataset, Teacher, Student)
     makes = artifacts.QatStudent
     tools: ClassVar[tuple[str, ...]] = (*TrainingStage.tools, "torchao")
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     epochs: int = Field(default=3, ge=0, le=10000)
     learning_rate: float = Field(default=1e-4, gt=0)

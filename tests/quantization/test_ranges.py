@@ -101,3 +101,9 @@ def test_two_clips_of_one_range_make_no_ties(first, second) -> None:
     ratio = float(_CLIPS[first] / _CLIPS[second])
     from_tie = abs((np.arange(1, 128) * ratio) % 1 - 0.5)
     assert first == second or from_tie.min() > 1e-5
+
+
+@pytest.mark.parametrize("is_symmetric", [True, False])
+def test_a_tensor_that_is_0_throughout_has_a_scale_that_kernels_can_rescale_to(is_symmetric) -> None:
+    limits = seen(torch.zeros(10)).limits("mse", is_symmetric=is_symmetric)
+    assert quantization_of(*limits, is_symmetric=is_symmetric) == (1.0, 0)
