@@ -22,7 +22,6 @@ class Conversion:
         qdq_onnx: The trained int8 network with Q/DQ nodes.
         stripped_onnx: qdq_onnx without Q/DQ nodes; weights = int8 x scale; source of int8 where QDQ is not read.
         quant_table: quant_table.json of qdq_onnx.
-        samples: float32 [n, channels, height, width] .npy, normalised: real inputs for matching tensors by value.
         target, deployment: What for.
         out: Directory to write the model file into.
         work: Scratch directory, thrown away.
@@ -34,7 +33,6 @@ class Conversion:
     qdq_onnx: Path
     stripped_onnx: Path
     quant_table: Path
-    samples: Path
     target: Target
     deployment: Deployment
     out: Path

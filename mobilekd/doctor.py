@@ -71,8 +71,8 @@ def _backends() -> Iterator[Check]:
 
 
 def _toolchains(root: Path) -> Iterator[Check]:
-    """Yield the environments of converters; one that is not made yet is no fault, a build makes it on first use."""
-    for name in toolchain.names():
+    """Yield the environments that backends convert in; one that is not made yet is no fault: a build makes it."""
+    for name in sorted({one for backend in BACKENDS.names() for one in BACKENDS.load(backend).toolchains}):
         status = toolchain.status(name, root)
         place = status.path if status.ready else f"made on first use in {root}"
         yield Check("toolchain", name, is_ok=True, detail=f"{status.detail}; {place}")

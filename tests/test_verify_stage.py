@@ -1,7 +1,7 @@
 """The stage that proves parity, on a real model of ONNX Runtime with a fault planted in its file."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from onnx import ModelProto, numpy_helper
 
 from mobilekd import artifacts, graph
 from mobilekd.artifacts import write_json
-from mobilekd.backend import DeployedFacts, Float32
+from mobilekd.backend import Float32
 from mobilekd.backends.onnxruntime import Onnxruntime
 from mobilekd.errors import StageError, VerificationError
 from mobilekd.profile import Deployment, Tolerance
@@ -18,26 +18,12 @@ from mobilekd.stage import Context, Inputs
 from mobilekd.stages import _drift
 from mobilekd.stages.verify import Verify
 from mobilekd.training.data import DatasetFacts, open_split, write_facts
+from mobilekd.worker import trace_model
 from tests.backends import tiny
-from tests.backends.tracing import trace_onnx
 from tests.toys import Silent
 
 IMAGES = 12
 FREE = Tolerance(top1_drop=1.0, agreement=0.0)
-
-
-def trace(
-    backend: str,
-    model: Path,
-    facts: DeployedFacts,
-    image: Float32,
-    names: Sequence[str],
-    *,
-    kernels: str,
-    scratch: Path,
-) -> dict[str, Float32]:
-    del backend, facts, kernels, scratch
-    return trace_onnx(model, image, names)
 
 
 class Bench:
@@ -95,8 +81,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(_drift, "trace_model", trace)
+def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
@@ -156,7 +141,7 @@ def test_a_broken_tolerance_names_the_first_tensor_that_drifts(bench: Bench) -> 
 
 def test_an_input_that_the_file_takes_in_float_is_absent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_image(*inputs: object, **options: object) -> dict[str, Float32]:
-        return {**trace(*inputs, **options), "image": inputs[3]}
+        return {**trace_model(*inputs, **options), "image": inputs[3]}
 
     monkeypatch.setattr(_drift, "trace_model", with_image)
     (walk,) = bench.verify(Verify())["drift"]
@@ -165,7 +150,7 @@ def test_an_input_that_the_file_takes_in_float_is_absent(bench: Bench, monkeypat
 
 def test_a_traced_tensor_of_another_shape_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def transposed(*inputs: object, **options: object) -> dict[str, Float32]:
-        traced = trace(*inputs, **options)
+        traced = trace_model(*inputs, **options)
         return {**traced, "wide_act": traced["wide_act"].transpose(0, 2, 3, 1)}
 
     monkeypatch.setattr(_drift, "trace_model", transposed)

@@ -43,9 +43,7 @@ class _Rewriter:
     def __init__(self, model: ModelProto) -> None:
         self._index = graph.index_qdq(model)
         self._readers = Counter(name for node in model.graph.node for name in node.input)
-        self._public = {
-            self._index.rounded[o.name]: o.name for o in model.graph.output if o.name in self._index.rounded
-        }
+        self._public = graph.public_names(model, self._index)
         self._copies = itertools.count(1)
         self._spread: set[str] = set()
         self._moved: set[str] = set()

@@ -22,10 +22,10 @@ _WEIGHTS = {
 
 
 def check_against_table(model: Path, table: QuantTable, qdq_onnx: Path) -> tuple[str, ...]:
-    """Return what the table has and the file has not in int8, one sentence each; all else is equal.
+    """Return the activations that the file has not, and the layers that it has in float; all else is equal.
 
     Raises:
-        StageError: A scale, a zero point, a weight or a bias in the file is not what was trained; both are given.
+        StageError: A scale, a zero point, a weight or a bias in the file is missing or not what was trained.
     """
     graph = view(read_model(model))
     trained = {one.name: numpy_helper.to_array(one) for one in onnx.load(str(qdq_onnx)).graph.initializer}
@@ -38,6 +38,11 @@ def _missing(graph: Graph, table: QuantTable, trained: Mapping[str, NDArray[Any]
     readers |= {op.inputs[0]: readers[op.outputs[0]] for op in graph.ops if op.outputs[0] in readers}
     for quant in table.tensors:
         index = graph.find(quant.name)
+        if index is None and quant.role != "activation":
+            raise StageError(
+                f"the {quant.role} {quant.name!r} is in the quantization table and not in the TFLite file",
+                hint="the int8 file is not the network that was trained; report it with the model",
+            )
         if index is None:
             yield f"{quant.name}: fused away, not rounded on its own"
             continue

@@ -25,11 +25,6 @@ def stored(shape: Sequence[int], axes: Axes) -> Shape:
     return tuple(int(shape[axis]) for axis in axes)
 
 
-def onnx_shape(shape: Sequence[int], axes: Axes) -> Shape:
-    """Return the ONNX shape of a TFLite shape."""
-    return tuple(int(shape[axes.index(axis)]) for axis in range(len(axes)))
-
-
 def permutation(source: Axes, target: Axes) -> Axes:
     """Return what TRANSPOSE takes to bring one layout to another."""
     return tuple(source.index(axis) for axis in target)

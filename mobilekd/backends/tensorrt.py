@@ -156,8 +156,7 @@ def _check(request: Conversion, network: "Network") -> None:
     from mobilekd.backends import _readback, _trt_network
 
     model = graph.load(request.qdq_onnx)
-    index = graph.index_qdq(model)
-    public = {index.rounded[one.name]: one.name for one in model.graph.output if one.name in index.rounded}
+    public = graph.public_names(model, graph.index_qdq(model))
     table = load_table(request.quant_table)
     trained = _readback.trained(request.qdq_onnx, table)
     convolutions = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]

@@ -97,7 +97,6 @@ class TensorFakeQuant(FakeQuant):
         super().__init__(dtype=dtype, quant_min=quant_min, quant_max=quant_max, qscheme=qscheme)
         self._calibration = calibration
         self._seen: Histogram | None = None
-        self._limits = (0.0, 0.0, 1.0, 0)
 
     def observe(self) -> None:
         """Count values, unrounded, until `set_range`."""

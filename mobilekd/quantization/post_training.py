@@ -44,7 +44,7 @@ class PostTraining:
     def blank(self, graph: GraphModule, keep_float: frozenset[str] = frozenset()) -> GraphModule:
         """Return a lowered graph with fake quant and no ranges yet; to be calibrated, or filled from a state dict."""
         scheme = Scheme(self.symmetry, self.activation_range, self.weight_range)
-        return qat.prepare_lowered(copy.deepcopy(graph), scheme, keep_float)
+        return qat.prepare(copy.deepcopy(graph), scheme, keep_float)
 
     def calibrated(
         self, lowered: GraphModule, batches: Sequence[Tensor], keep_float: frozenset[str] = frozenset()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import allow_exported_model_train_eval
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -11,36 +11,24 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from mobilekd.errors import StageError
 from mobilekd.quantization.fake_quant import FakeQuant, PerChannelFakeQuant, TensorFakeQuant
 from mobilekd.quantization.graph_tools import constant, layer_name
-from mobilekd.quantization.lowering import lower
 from mobilekd.quantization.quantizer import WEIGHTED, MobileQuantizer
 from mobilekd.quantization.scheme import Scheme
 
 _LARGEST_BIAS_STEPS = 2.0**30
 
 
-def prepare(
-    network: nn.Module, example: Tensor, scheme: Scheme, keep_float: frozenset[str] = frozenset()
-) -> GraphModule:
-    """Return the network with fake quant on every tensor that int8 kernels write, and BatchNorm folded.
-
-    The statistics of BatchNorm are frozen and folded into the weights before
-    training: what is rounded in training is the very weight that ships
-    (Krishnamoorthi 2018, arXiv 1806.08342, section 3.2.2: frozen statistics train better).
+def prepare(graph: GraphModule, scheme: Scheme, keep_float: frozenset[str] = frozenset()) -> GraphModule:
+    """Return a lowered graph with fake quant on every tensor that int8 kernels write; the argument is consumed.
 
     Args:
-        network: In float.
-        example: [batch, channels, height, width], batch of at least 2.
+        graph: What `lower` gave: BatchNorm is folded, so what is rounded in training is the very weight that ships
+            (Krishnamoorthi 2018, arXiv 1806.08342, section 3.2.2: frozen statistics train better).
         scheme: Ranges of activations and weights.
-        keep_float: Layers whose weights stay float; names as `layers` gives them.
+        keep_float: Layers whose weights stay float; names as `layer_nodes` gives them.
 
     Raises:
-        StageError: The network can't be exported, or has no layer of a name in `keep_float`.
+        StageError: The network has no layer of a name in `keep_float`.
     """
-    return prepare_lowered(lower(network, example), scheme, keep_float)
-
-
-def prepare_lowered(graph: GraphModule, scheme: Scheme, keep_float: frozenset[str] = frozenset()) -> GraphModule:
-    """Return a graph that `lower` gave with fake quant in it; the graph is consumed. See `prepare`."""
     known = {layer_name(node.args[1]) for node in graph.graph.nodes if node.target in WEIGHTED}
     if unknown := sorted(keep_float - known):
         raise StageError(
@@ -74,7 +62,7 @@ def calibrate(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
         if isinstance(part, TensorFakeQuant):
             part.set_range()
     if not seen:
-        raise StageError("calibration has no images", hint="raise data.calibration_images")
+        raise StageError("calibration has no images", hint="raise quantize.calibration_images")
 
 
 def learn_scales(prepared: GraphModule) -> None:
@@ -125,11 +113,6 @@ def convert(prepared: GraphModule) -> GraphModule:
 def trained_scales(prepared: GraphModule) -> tuple[Tensor, ...]:
     """Return the scales that training used, one tensor for each fake quant, in graph order."""
     return tuple(part.scale.detach().clone() for part in _fake_quants(prepared))
-
-
-def layers(prepared: GraphModule) -> tuple[str, ...]:
-    """Return the names of the layers with a weight, in graph order."""
-    return tuple(dict.fromkeys(name for name, _ in layer_nodes(prepared)))
 
 
 def layer_nodes(prepared: GraphModule) -> Iterator[tuple[str, Node]]:

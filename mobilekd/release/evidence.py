@@ -61,6 +61,7 @@ class ParityRow(_Record):
     ships: bool = True
     status: str
     note: str = ""
+    images: int | None = None
     top1_reference: float | None = None
     top1_deployed: float | None = None
     top1_agreement: float | None = None

@@ -69,6 +69,7 @@ def parity_table(evidence: Evidence) -> Html:
     heads = (
         ("", "Deployment"),
         ("", "Status"),
+        ("n", "Images"),
         ("n", "Top-1 trained"),
         ("n", "Top-1 deployed"),
         ("n", "Agreement"),
@@ -85,6 +86,7 @@ def _parity_row(row: ParityRow) -> Html:
     return line(
         ("name", stacked(row.deployment, _beside(row))),
         ("wrap" if row.note else "", stacked(status, row.note.removeprefix(f"{row.status}: "))),
+        ("n", count(row.images or None)),
         ("n", percent(row.top1_reference)),
         ("n", percent(row.top1_deployed)),
         ("n", percent(row.top1_agreement)),

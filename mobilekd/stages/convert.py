@@ -4,23 +4,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from mobilekd.artifacts import Dataset, DeployedModel, SimplifiedModel, write_json
+from mobilekd.artifacts import DeployedModel, SimplifiedModel, write_json
 from mobilekd.backend import Backend, Conversion
 from mobilekd.plugins import BACKENDS
 from mobilekd.profile import Deployment, Profile, Target
 from mobilekd.stage import Context, Inputs, Stage
 
-_SAMPLES = 8
-"""Images for matching tensors by value; a few are enough to tell any two tensors apart."""
-
 
 class Convert(Stage):
     """One deployment of a profile; both fields are filled from it."""
 
-    needs = (Dataset, SimplifiedModel)
+    needs = (SimplifiedModel,)
     makes = DeployedModel
-    version: ClassVar[int] = 2
-    tools: ClassVar[tuple[str, ...]] = ("onnx", "numpy")
+    version: ClassVar[int] = 3
+    tools: ClassVar[tuple[str, ...]] = ("onnx",)
 
     target: Target | None = None
     deployment: Deployment | None = None
@@ -58,13 +55,10 @@ class Convert(Stage):
         Raises:
             StageError: The table is not that of the graph, or the converter refused.
         """
-        import numpy as np
-
         from mobilekd import graph
         from mobilekd.quant_table import load_table
         from mobilekd.table_check import check_matches
         from mobilekd.toolchain import install
-        from mobilekd.training.data import open_split
 
         assert self.deployment is not None
         assert self.target is not None
@@ -72,9 +66,6 @@ class Convert(Stage):
         check_matches(load_table(model / "quant_table.json"), graph.load(model / "stripped.onnx"))
         work = context.scratch / "work"
         work.mkdir(parents=True, exist_ok=True)
-        samples = work / "samples.npy"
-        calibration = open_split(inputs.newest(Dataset).path, "calibration")
-        np.save(samples, calibration.normalized(slice(0, _SAMPLES)))
         for name in self._backend().toolchains:
             install(name, context.toolchains, context.progress)
         with context.progress.bar(self.label(), 1) as bar:
@@ -84,7 +75,6 @@ class Convert(Stage):
                     qdq_onnx=model / "qdq.onnx",
                     stripped_onnx=model / "stripped.onnx",
                     quant_table=model / "quant_table.json",
-                    samples=samples,
                     target=self.target,
                     deployment=self.deployment,
                     out=context.out,

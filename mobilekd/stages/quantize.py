@@ -83,11 +83,11 @@ class Quantize(CalibrationStage, TrainingStage):
         before = judge.report()
         history = self._train(prepared, inputs, (train, validation), context)
         qat.settle_scales(prepared)
-        after = judge.report()
-        if self.epochs and after["top1"] < before["top1"] - _WORSE:
+        after = judge.report() if self.epochs else None
+        if after and after["top1"] < before["top1"] - _WORSE:
             context.progress.say(_why_worse(before, after))
         qat.snap_biases(prepared)
-        write_json(context.out / "layers.json", {"calibrated": before, "trained": after if self.epochs else None})
+        write_json(context.out / "layers.json", {"calibrated": before, "trained": after})
         facts: dict[str, object] = {
             "method": self.method,
             "symmetry": self.symmetry,

@@ -1,5 +1,6 @@
 """Real networks with random weights, taken through quantization, export and simplification: what converters get."""
 
+import copy
 import warnings
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def write_network(name: str, size: int, folder: Path) -> Conversion:
         for _ in range(4):  # statistics of BatchNorm that are not the initial ones
             network(images)
     lowered = lower(network.eval(), images[:2])
-    prepared = qat.prepare(network, images[:2], Scheme())
+    prepared = qat.prepare(copy.deepcopy(lowered), Scheme())
     qat.calibrate(prepared, images.split(8))
     qat.snap_biases(prepared)
     for part in ("out", "work"):
@@ -46,7 +47,6 @@ def write_network(name: str, size: int, folder: Path) -> Conversion:
         qdq_onnx=folder / "qdq.onnx",
         stripped_onnx=folder / "stripped.onnx",
         quant_table=folder / "quant_table.json",
-        samples=folder / "samples.npy",
         target=ANDROID,
         deployment=Deployment(backend="none"),
         out=folder / "out",

@@ -232,6 +232,15 @@ def test_a_tensor_of_the_table_that_the_file_does_not_have_is_said(tiny: Tiny, t
     assert missing == ("gone: fused away, not rounded on its own",)
 
 
+@pytest.mark.parametrize("name", ["wide.weight", "wide.bias"])
+def test_a_weight_or_bias_that_the_file_does_not_have_is_refused(name: str, tiny: Tiny, tmp_path: Path) -> None:
+    request, facts = convert(tiny, tmp_path)
+    table = load_table(request.quant_table)
+    more = QuantTable((*table.tensors, renamed(table.by_name()[name], "gone")))
+    with pytest.raises(StageError, match="'gone' is in the quantization table and not in the TFLite file"):
+        check_against_table(request.out / facts.file, more, request.qdq_onnx)
+
+
 def test_int8_tensors_are_those_of_the_table(tiny: Tiny, tmp_path: Path) -> None:
     request, facts = convert(tiny, tmp_path)
     table = load_table(request.quant_table)

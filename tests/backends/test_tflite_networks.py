@@ -46,7 +46,7 @@ def test_a_network_becomes_int8_without_a_transpose(network: Conversion) -> None
 @pytest.mark.parametrize("kernels", Tflite.kernels)
 def test_no_operator_of_a_network_is_more_than_one_rounding_off(network: Conversion, kernels: str) -> None:
     request = for_tflite(network, "int8")
-    facts, image = Tflite().convert(request), np.load(network.samples)[:1]
+    facts, image = Tflite().convert(request), np.load(network.qdq_onnx.parent / "samples.npy")[:1]
     reference, scales = ReferenceNetwork(request.qdq_onnx), load_table(request.quant_table).by_name()
     traced = Tflite().trace(request.out / facts.file, facts, image, reference.names, kernels=kernels)
     wanted = reference.run(image, traced)
@@ -59,7 +59,7 @@ def test_no_operator_of_a_network_is_more_than_one_rounding_off(network: Convers
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_float_network_computes_what_onnx_runtime_does(network: Conversion, precision: str) -> None:
     request = for_tflite(network, precision)
-    facts, batch = Tflite().convert(request), np.load(network.samples)[:4]
+    facts, batch = Tflite().convert(request), np.load(network.qdq_onnx.parent / "samples.npy")[:4]
     session = Tflite().open(request.out / facts.file, facts, kernels="xnnpack", threads=1)
     wanted = reference_logits(request.float_onnx, batch)
     error = np.abs(session_logits(session, batch) - wanted).max() / np.abs(wanted).max()

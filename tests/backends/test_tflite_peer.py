@@ -30,7 +30,7 @@ def test_our_float_file_computes_what_onnx2tfs_computes_with_fewer_transposes(tm
     deployment = Deployment(backend="tflite", precision="fp32", ships=False)
     facts = Tflite().convert(replace(request, deployment=deployment))
     files = (request.out / facts.file, tmp_path / "peer" / "float_float32.tflite")
-    images = np.load(request.samples)[:4]
+    images = np.load(request.qdq_onnx.parent / "samples.npy")[:4]
     ours, theirs = (session_logits(TfliteSession(file, "builtin", 1), images) for file in files)
     assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
     transposes = [tfl.count_kind(tfl.view(tfl.read_model(file)), "TRANSPOSE") for file in files]

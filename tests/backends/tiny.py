@@ -105,7 +105,7 @@ class Tiny:
 
 
 def write_tiny(folder: Path, model: ModelProto | None = None) -> Tiny:
-    """Write the three graphs, the table and eight images into a folder; return the request to convert them."""
+    """Write the three graphs, and the table into a folder; return the request to convert them."""
     qdq = model or qdq_model()
     for name in ("out", "work"):
         (folder / name).mkdir(parents=True)
@@ -114,14 +114,12 @@ def write_tiny(folder: Path, model: ModelProto | None = None) -> Tiny:
     graph.save(stripped, folder / "stripped.onnx")
     graph.save(stripped, folder / "float.onnx")
     save_table(graph.read_table(qdq), folder / "quant_table.json")
-    np.save(folder / "samples.npy", images(8))
     return Tiny(
         Conversion(
             float_onnx=folder / "float.onnx",
             qdq_onnx=folder / "qdq.onnx",
             stripped_onnx=folder / "stripped.onnx",
             quant_table=folder / "quant_table.json",
-            samples=folder / "samples.npy",
             target=ANDROID,
             deployment=Deployment(backend="none"),
             out=folder / "out",

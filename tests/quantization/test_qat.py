@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mobilekd.errors import StageError
 from mobilekd.quantization import qat
+from mobilekd.quantization.lowering import lower
 from mobilekd.quantization.scheme import Scheme
 
 Q_OPS = ("quantize_per_tensor", "quantize_per_channel", "dequantize_per_tensor", "dequantize_per_channel")
@@ -47,7 +47,7 @@ def network() -> nn.Module:
 def trained(request, network):
     torch.manual_seed(1)
     images = torch.randn(32, 3, 8, 8)
-    prepared = qat.prepare(copy.deepcopy(network), images[:2], Scheme(request.param))
+    prepared = qat.prepare(lower(network, images[:2]), Scheme(request.param))
     qat.calibrate(prepared, images.split(8))
     optimizer = torch.optim.SGD(prepared.parameters(), lr=0.01)
     for batch in images.split(8):
@@ -61,7 +61,7 @@ def trained(request, network):
 
 def test_folding_changes_nothing(network) -> None:
     images = torch.randn(4, 3, 8, 8)
-    prepared = qat.prepare(copy.deepcopy(network), images[:2], Scheme())
+    prepared = qat.prepare(lower(network, images[:2]), Scheme())
     for part in prepared.modules():
         if hasattr(part, "disable_fake_quant"):
             part.disable_fake_quant()
@@ -123,7 +123,7 @@ def test_snapped_biases_lie_on_the_grid_of_their_accumulator(trained) -> None:
 
 def test_symmetric_zero_points_are_zero(network) -> None:
     images = torch.randn(8, 3, 8, 8)
-    prepared = qat.prepare(copy.deepcopy(network), images[:2], Scheme("symmetric"))
+    prepared = qat.prepare(lower(network, images[:2]), Scheme("symmetric"))
     qat.calibrate(prepared, [images])
     zero_points = [part.zero_point for part in prepared.modules() if hasattr(part, "fake_quant_enabled")]
     assert zero_points
@@ -131,7 +131,7 @@ def test_symmetric_zero_points_are_zero(network) -> None:
 
 
 def test_a_clamp_is_fused_and_its_operator_is_not_rounded_alone(network) -> None:
-    prepared = qat.prepare(copy.deepcopy(network), torch.randn(2, 3, 8, 8), Scheme())
+    prepared = qat.prepare(lower(network, torch.randn(2, 3, 8, 8)), Scheme())
     # image, stem, depthwise, project, add, pool (shared with flatten), head; and one for each of four weights
     assert sum(hasattr(part, "fake_quant_enabled") for part in set(prepared.modules())) == 11
 
@@ -145,15 +145,3 @@ def test_fake_quant_moves_a_weight_by_at_most_half_a_scale(seed: int) -> None:
     )  # fmt: skip
     moved = (fake_quant(weight) - weight).abs()
     assert (moved <= fake_quant.scale[:, None, None, None] / 2 * 1.0001).all()
-
-
-class Branches(nn.Module):
-    """Control flow that depends on a value."""
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return image.mean((2, 3)) if image.sum() > 0 else -image.mean((2, 3))
-
-
-def test_a_network_that_cannot_be_exported_is_told() -> None:
-    with pytest.raises(StageError, match="can't be exported"):
-        qat.prepare(Branches(), torch.randn(2, 3, 4, 4), Scheme())
