@@ -223,11 +223,11 @@ def _transposes(result: BuildResult) -> int | None:
 
 
 def _status(row: dict[str, Any], top1_fp32: float) -> str:
-    """Return whether the floors hold: 0.2 points of top-1 or one image, 99 % agreement (98 % below 80 %), no float."""
+    """Return whether the floors hold: 0.2 points of top-1, 99 % agreement (98 % below 80 % top-1), no float layer."""
     if row["top1_agreement"] is None:
         return str(row["status"]) if not row["float_ops"] else "failed: float layers"
     failures = []
-    if abs(row["top1_deployed"] - row["top1_reference"]) > max(0.002, 1 / row["images"]) + 1e-9:
+    if abs(row["top1_deployed"] - row["top1_reference"]) > 0.002 + 1e-9:
         failures.append("top-1")
     if row["top1_agreement"] < (0.99 if top1_fp32 >= 0.8 else 0.98):
         failures.append("agreement")
@@ -271,11 +271,15 @@ fine-tuned or calibrated to int8, converted to each backend, and its answers are
 network on the whole test split. Accuracy says nothing about a network here: training is short and the images are
 small. What counts is the difference between the columns.
 
-Made by `python -m benchmarks.conformance` (digits) and `python -m benchmarks.conformance --data cifar10.npz`
-(CIFAR-10); see benchmarks/conformance.py for the settings. A row has passed when top-1 is within 0.2 points
-of the fake-quant network (one image, where 0.2 points are less than one), the answers agree on 99 % of the images (98 %
-where fp32 top-1 is below 80 %), and every convolution and linear layer is int8. TFLite runs with XNNPACK, its default,
-unless the row names other kernels.
+Made by `python -m benchmarks.conformance` (digits) and `python -m benchmarks.conformance --data cifar10.npz
+--teacher-checkpoint resnet20.th` (CIFAR-10, the published CIFAR ResNet-20 as the teacher), with `--networks` and
+`--merge` for a part; benchmarks/conformance.py has the settings. CIFAR-10: two epochs of distillation, int8 by
+calibration alone. Digits: 15 epochs, one epoch of QAT.
+
+A row has passed when top-1 is within 0.2 points of the fake-quant network (on 360 images: the same number right), the
+answers agree on 99 % of the images (98 % where fp32 top-1 is below 80 %), and every convolution and linear layer is
+int8. TFLite runs with XNNPACK, its default, unless the row names other kernels; those are compared on the first 1,000
+images. TensorRT engines are built and not run: no GPU.
 """
 
 
