@@ -98,7 +98,8 @@ images with learned scales and ResNet-56 as the teacher.
 
 How settings were chosen: ResNet-20's learning rate by top-1 on 5,000 training images that neither calibration nor QAT
 saw (the checkpoints saw them). Its 20,000 images, and ResNet-56's 10,000 images and learning rate of 5e-5, were not:
-they were set after shorter runs, or one at 1e-4, whose test top-1 was known (91.75 % as the mean of three seeds; 93.33 %).
+they were set after shorter runs, or one at 1e-4, whose test top-1 was known (91.75 % as the mean of three seeds;
+93.33 %).
 
 | network | way | seeds | fp32 | fake quant | ONNX Runtime | TFLite | MNN | smallest agreement |
 |---|---|---|---|---|---|---|---|---|
