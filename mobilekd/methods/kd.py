@@ -5,33 +5,27 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from mobilekd.method import Method, Outputs
+from mobilekd.method import Batch, Method, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 class Kd(Method):
-    """soft_weight * softened KL + (1 - soft_weight) * cross-entropy.
+    """T² · KL(teacher_T ‖ student_T).
 
     Attributes:
         temperature: T > 0; divides both logits. 2 to 5 is usual.
-        soft_weight: Share of the teacher's term, 0 to 1. Papers call it alpha, some the other way round.
     """
 
     temperature: float = Field(default=4.0, gt=0)
-    soft_weight: float = Field(default=0.9, ge=0, le=1)
 
     def terms(
-        self, student: Outputs, teacher: Outputs, labels: "Tensor", adapters: "nn.Module | None"
+        self, student: Outputs, teacher: Outputs, batch: Batch, adapters: "nn.Module | None"
     ) -> "Mapping[str, Tensor]":
-        """Return the two weighted terms, "soft" and "hard"."""
-        from torch.nn.functional import cross_entropy
-
-        del adapters
-        soft = softened_kl(student.logits, teacher.logits, self.temperature)
-        hard = cross_entropy(student.logits, labels)
-        return {"soft": self.soft_weight * soft, "hard": (1 - self.soft_weight) * hard}
+        """Return "soft"."""
+        del batch, adapters
+        return {"soft": softened_kl(student.logits, teacher.logits, self.temperature)}
 
 
 def softened_kl(student_logits: "Tensor", teacher_logits: "Tensor", temperature: float) -> "Tensor":
