@@ -23,3 +23,17 @@ def vgg11_bn(num_classes: int) -> nn.Module:
 
     features: nn.Module = timm_vgg11_bn().features
     return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, num_classes))
+
+
+def mobilenetv2_050_cifar(num_classes: int) -> nn.Module:
+    """Return timm's MobileNetV2 x0.5 for images of 32 x 32: stem and second stage keep their size, 4 x 4 at the end."""
+    from mobilekd.training.torchvision_ops import declare_torchvision_ops
+
+    declare_torchvision_ops()
+    import timm
+
+    network: nn.Module = timm.create_model("mobilenetv2_050", num_classes=num_classes)
+    strided = [one for one in network.modules() if isinstance(one, nn.Conv2d) and one.stride == (2, 2)]
+    for convolution in strided[:2]:
+        convolution.stride = (1, 1)
+    return network

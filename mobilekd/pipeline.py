@@ -165,7 +165,8 @@ class _Run:
             watcher.stage_starts(label, why)
             began = time.monotonic()
             with cache.workspace(name, key, keep_scratch=not self.again.everything) as (out, scratch):
-                stage.run(Inputs(self.made), Context(out, scratch, self.workshop.toolchains, watcher))
+                context = Context(out, scratch, self.workshop.toolchains, watcher, cache.root / "soft-labels")
+                stage.run(Inputs(self.made), context)
                 entry = cache.store(label, parts, key, time.monotonic() - began)
         seconds = time.monotonic() - began
         watcher.stage_ends(label, f"{seconds:.1f} s", cached=False)

@@ -9,11 +9,12 @@ from pathlib import Path
 from mobilekd.cache import alone_in_cache
 
 _DAY_S = 86_400
+_ASIDE = ("scratch", "soft-labels")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one stage keeps, or what unfinished builds left ("scratch")."""
+    """What one stage keeps, what unfinished builds left ("scratch"), or answers of teachers ("soft-labels")."""
 
     name: str
     entries: int
@@ -21,9 +22,9 @@ class Usage:
 
 
 def usage(root: Path) -> tuple[Usage, ...]:
-    """Return what each stage keeps, then scratch directories."""
+    """Return what each stage keeps, then scratch directories and soft labels."""
     stages = [_usage(folder.name, folder) for folder in sorted((root / "stages").glob("*"))]
-    return (*stages, _usage("scratch", root / "scratch"))
+    return (*stages, *(_usage(name, root / name) for name in _ASIDE))
 
 
 def prune(root: Path, *, unused_days: float) -> int:
@@ -43,12 +44,12 @@ def prune(root: Path, *, unused_days: float) -> int:
 
 
 def _unused(root: Path, before: float) -> Iterator[Path]:
-    """Yield folders of entries and scratch last used before a time, and all that a dead build left half-written."""
+    """Yield folders of entries, scratch and soft labels last used before a time, and all that a dead build left half-written."""
     for folder in sorted((root / "stages").glob("*/*")):
         record = folder / "entry.json"
         if folder.suffix in {".partial", ".trash"} or not record.is_file() or record.stat().st_mtime <= before:
             yield folder
-    for folder in sorted((root / "scratch").glob("*")):
+    for folder in sorted(one for name in _ASIDE for one in (root / name).glob("*")):
         if folder.stat().st_mtime <= before:
             yield folder
 

@@ -41,12 +41,14 @@ class Context:
         scratch: A directory that survives a kill and is given again to the next try of the same key: checkpoints.
         toolchains: Where isolated converter environments live.
         progress: Where to show progress.
+        soft_labels: Where teachers' logits are kept between builds; None keeps them nowhere.
     """
 
     out: Path
     scratch: Path
     toolchains: Path
     progress: Progress
+    soft_labels: Path | None = None
 
 
 class Inputs:

@@ -98,6 +98,8 @@ class SoftLabels:
 
     def _open(self, view: int) -> "NDArray[np.float16]":
         if view != self._view:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            os.utime(self.folder)  # `mobilekd cache prune` goes by the last use
             path = self.folder / f"view-{view:04d}.npy"
             shape = (self._images, self._width)
             self._stored = _existing(path, shape) if path.is_file() else _created(path, shape)
@@ -149,7 +151,6 @@ def _existing(path: Path, shape: tuple[int, int]) -> "NDArray[np.float16]":
 
 
 def _created(path: Path, shape: tuple[int, int]) -> "NDArray[np.float16]":
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as stream:
