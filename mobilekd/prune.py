@@ -44,7 +44,7 @@ def prune(root: Path, *, unused_days: float) -> int:
 
 
 def _unused(root: Path, before: float) -> Iterator[Path]:
-    """Yield folders of entries, scratch and soft labels last used before a time, and all that a dead build left half-written."""
+    """Yield folders last used before a time, and all that a dead build left half-written."""
     for folder in sorted((root / "stages").glob("*/*")):
         record = folder / "entry.json"
         if folder.suffix in {".partial", ".trash"} or not record.is_file() or record.stat().st_mtime <= before:
