@@ -91,7 +91,8 @@ class Method(BaseModel, abc.ABC):
         """Return layers that are trained with the student and dropped at the end; None when there are none.
 
         Args:
-            student, teacher: Outputs for a few images, for the shapes.
+            student: Outputs for a few images, for the shapes.
+            teacher: The same of the teacher.
             sizes: Of the data.
         """
         del student, teacher, sizes
