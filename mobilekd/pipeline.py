@@ -74,11 +74,12 @@ class BuildResult:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where a build works: the cache, the converters' environments, and who watches."""
+    """Where a build works: the cache, the converters' environments, who watches, and where TensorBoard reads."""
 
     cache: Cache
     toolchains: Path
     watcher: Watcher
+    events: Path | None = None
 
     def scanner(self) -> Scanner:
         """Return what digests the user's own files."""
@@ -165,7 +166,8 @@ class _Run:
             watcher.stage_starts(label, why)
             began = time.monotonic()
             with cache.workspace(name, key, keep_scratch=not self.again.everything) as (out, scratch):
-                stage.run(Inputs(self.made), Context(out, scratch, self.workshop.toolchains, watcher))
+                workshop = self.workshop
+                stage.run(Inputs(self.made), Context(out, scratch, workshop.toolchains, watcher, workshop.events))
                 entry = cache.store(label, parts, key, time.monotonic() - began)
         seconds = time.monotonic() - began
         watcher.stage_ends(label, f"{seconds:.1f} s", cached=False)
