@@ -89,7 +89,7 @@ def terms_of(record: Record) -> dict[str, float]:
         >>> terms_of({"epoch": 1.0, "lr": 0.1, "loss": 2.0, "hard": 0.5, "soft": 1.5, "top1": 0.4})
         {'hard': 0.5, 'soft': 1.5}
     """
-    return {name: value for name, value in record.items() if name not in NOT_TERMS}
+    return {name: value for name, value in record.items() if name not in NOT_TERMS and isinstance(value, int | float)}
 
 
 def against_alone(student_top1: float, alone_top1: float) -> Diagnosis | None:

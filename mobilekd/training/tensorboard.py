@@ -45,7 +45,7 @@ class TensorboardWatch:
 
         step = int(record["epoch"])
         if self._writer is None:  # purge: a resumed run repeats epochs that were written after its checkpoint
-            self._writer = SummaryWriter(str(self._folder), purge_step=step)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(self._folder), purge_step=step)
         scalars = {f"loss/{name}": value for name, value in terms_of(record).items()}
         scalars |= {"loss/total": record["loss"], "speed/images_per_s": speed.images_per_s}
         scalars["speed/seconds_an_epoch"] = speed.seconds
@@ -58,13 +58,13 @@ class TensorboardWatch:
             if value is not None:
                 scalars[tag] = value
         for tag, value in scalars.items():
-            self._writer.add_scalar(tag, value, step)  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(tag, value, step)
+        self._writer.flush()
 
     def close(self) -> None:
         """End the writer; safe to call twice, and before the first epoch."""
         if self._writer is not None:
-            self._writer.close()  # type: ignore[no-untyped-call]
+            self._writer.close()
             self._writer = None
 
 
