@@ -153,8 +153,11 @@ def _spread(row: Row, key: str) -> str:
 
 
 def _panel(rows: Sequence[Row], cost: str, mark: str, title: str) -> Html:
-    across = log_axis(row[cost] for row in rows)
-    up = linear_axis((100 * row["top1_validation"] for row in rows), least_span=1.0)
+    costs = [row[cost] for row in rows]
+    # Within a factor of 4 a logarithmic axis has one round tick or none.
+    across = log_axis(costs) if max(costs) > 4 * min(costs) else linear_axis(costs, least_span=0.2 * max(costs))
+    ends = [row["top1_validation"] + sign * (row["top1_validation_std"] or 0) for row in rows for sign in (-1, 1)]
+    up = linear_axis((100 * end for end in ends), least_span=1.0)
     front = sorted((row for row in rows if row[mark]), key=lambda row: row[cost])
     line = " ".join(f"{_x(across, row[cost]):.1f},{_y(up, row):.1f}" for row in front)
     return join(
@@ -163,6 +166,7 @@ def _panel(rows: Sequence[Row], cost: str, mark: str, title: str) -> Html:
             *_grid(across, up, "bytes" if cost == "bytes" else ""),
             tag("polyline", {"class": "front", "points": line}),
             *(_dot(across, up, row, cost, mark) for row in rows),
+            *(_label(across, up, row, cost) for row in front),
         )
     )
 
@@ -188,6 +192,15 @@ def _dot(across: Axis, up: Axis, row: Row, cost: str, mark: str) -> Html:
     title = tag("title", {}, f"{named}: {_spread(row, 'top1_validation')}")
     kind = "dot on" if row[mark] else "dot"
     return tag("g", {}, title, bar, tag("circle", {"class": kind, "cx": x, "cy": y, "r": 4.5}))
+
+
+def _label(across: Axis, up: Axis, row: Row, cost: str) -> Html:
+    """Return the name of a point of the front, on the side where there is more room."""
+    x, y = _x(across, row[cost]), _y(up, row)
+    is_left = x < _LEFT + _WIDTH / 2
+    named = ", ".join(str(value).removeprefix("timm:") for value in row["values"].values())
+    where: dict[str, str | float] = {"x": x + (9 if is_left else -9), "y": y + (16 if is_left else -9)}
+    return tag("text", {**where, "text-anchor": "start" if is_left else "end"}, named)
 
 
 def _x(across: Axis, value: float) -> float:

@@ -23,9 +23,8 @@ class Series:
 
 
 def training_parts(evidence: Evidence) -> Sequence[Html]:
-    """Return the student's comparison and terms, the curves of every network, and what they speak against."""
-    networks = [*evidence.trained, *((evidence.alone,) if evidence.alone else ())]
-    panels = (tag("div", {}, tag("h3", {}, one.role), training_curves(one)) for one in networks)
+    """Return the student's comparison and terms, what the curves speak against, and those of every network."""
+    panels = (tag("div", {}, tag("h3", {}, one.role), training_curves(one)) for one in evidence.trained)
     pair = tag("div", {"class": "pair"}, top1_plot(evidence), terms_plot(evidence.student))
     return diagnosis_list(evidence.diagnoses), pair, tag("div", {"class": "panels"}, *panels)
 
