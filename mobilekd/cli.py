@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from mobilekd import __version__
+from mobilekd.cli_train import sweep, train
 from mobilekd.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -35,6 +36,7 @@ from mobilekd.options import (
     RemeasureOption,
     SetOption,
     SkipOption,
+    TensorboardOption,
     UntilOption,
     overrides_of,
 )
@@ -50,6 +52,8 @@ cache_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Finis
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(toolchain_app, name="toolchain")
 app.add_typer(cache_app, name="cache")
+app.command()(train)
+app.command()(sweep)
 
 
 @app.command()
@@ -64,6 +68,7 @@ def build(
     data: DataOption = None,
     skip_bad_images: SkipOption = False,
     out: OutOption = Path("dist"),
+    tensorboard: TensorboardOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,7 +81,7 @@ def build(
     overrides = overrides_of(set_, data, skip_bad_images=skip_bad_images)
     target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
     again = Again(everything=fresh, measurements=remeasure)
-    with open_workshop(cache) as workshop:
+    with open_workshop(cache, tensorboard) as workshop:
         result = pipelines.build(chosen, target, workshop, until=until, again=again)
     delivered = delivery.deliver(result, out)
     over = over_budget(target, delivery.parity_rows(result), delivery.latency_rows(result))

@@ -19,15 +19,16 @@ _NOUNS = {"options": "options.", "sources": "source ", "tools": "tool "}
 def key_parts(stage: Stage, inputs: Inputs, scan: Callable[[Path], str]) -> dict[str, Any]:
     """Return what the key of a stage is made of, as plain JSON values.
 
-    Of the inputs only what the stage needs and gathers counts; scan digests the user's own files by content.
+    Of the inputs only what the stage needs, gathers and welcomes counts; scan digests the user's own files by content.
     """
     needed = [(kind.__name__, inputs.newest(kind).digest) for kind in stage.needs]
     gathered = [(kind.__name__, one.digest) for kind in stage.gathers for one in inputs.all(kind)]
+    welcome = [(kind.__name__, inputs.newest(kind).digest) for kind in stage.welcomes if inputs.all(kind)]
     return {
         "stage": stage.stage_name(),
         "version": stage.version,
         "options": stage.options(),
-        "inputs": [[kind, digest] for kind, digest in needed + gathered],
+        "inputs": [[kind, digest] for kind, digest in needed + gathered + welcome],
         "sources": dict(stage.sources(scan)),
         "tools": {name: tool_version(name) for name in stage.tool_names()},
     }

@@ -29,6 +29,9 @@ BoundOption = Annotated[
 ImagesOption = Annotated[
     int | None, typer.Option("--images", metavar="N", min=1, help="Images of the calibration split to answer.")
 ]
+TensorboardOption = Annotated[
+    Path | None, typer.Option("--tensorboard", metavar="DIR", help="Write TensorBoard curves of training there.")
+]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .mobilekd.zip, or a bundle folder.")]
 
 

@@ -74,11 +74,12 @@ class BuildResult:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where a build works: the cache, the converters' environments, and who watches."""
+    """Where a build works: the cache, the converters' environments, who watches, and where TensorBoard reads."""
 
     cache: Cache
     toolchains: Path
     watcher: Watcher
+    events: Path | None = None
 
     def scanner(self) -> Scanner:
         """Return what digests the user's own files."""
@@ -165,7 +166,9 @@ class _Run:
             watcher.stage_starts(label, why)
             began = time.monotonic()
             with cache.workspace(name, key, keep_scratch=not self.again.everything) as (out, scratch):
-                context = Context(out, scratch, self.workshop.toolchains, watcher, cache.root / "soft-labels")
+                workshop = self.workshop
+                kept = cache.root / "soft-labels"
+                context = Context(out, scratch, workshop.toolchains, watcher, workshop.events, kept)
                 stage.run(Inputs(self.made), context)
                 entry = cache.store(label, parts, key, time.monotonic() - began)
         seconds = time.monotonic() - began

@@ -41,6 +41,7 @@ class Context:
         scratch: A directory that survives a kill and is given again to the next try of the same key: checkpoints.
         toolchains: Where isolated converter environments live.
         progress: Where to show progress.
+        events: Where a training run writes TensorBoard events; None to write none. Never part of an output.
         soft_labels: Where teachers' logits are kept between builds; None keeps them nowhere.
     """
 
@@ -48,6 +49,7 @@ class Context:
     scratch: Path
     toolchains: Path
     progress: Progress
+    events: Path | None = None
     soft_labels: Path | None = None
 
 
@@ -75,6 +77,7 @@ class Stage(BaseModel, abc.ABC):
     Class attributes:
         needs: Kinds of artifact of which the newest one is read.
         gathers: Kinds of artifact of which all are read.
+        welcomes: Kinds of artifact of which the newest one is read where there is one.
         makes: The kind of artifact that `run` fills.
         version: Raise it when the same options make different bytes.
         measures: True for a stage whose output is a measurement: reused with its date, taken again by --remeasure.
@@ -85,6 +88,7 @@ class Stage(BaseModel, abc.ABC):
 
     needs: ClassVar[tuple[type[Artifact], ...]] = ()
     gathers: ClassVar[tuple[type[Artifact], ...]] = ()
+    welcomes: ClassVar[tuple[type[Artifact], ...]] = ()
     makes: ClassVar[type[Artifact]]
     version: ClassVar[int] = 1
     measures: ClassVar[bool] = False

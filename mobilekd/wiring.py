@@ -44,7 +44,7 @@ def check_wiring(stages: Sequence[Stage]) -> None:
 
 def reads(stage: Stage, kinds: set[type[Artifact]]) -> bool:
     """Return whether a stage reads an artifact of one of these kinds."""
-    return any(issubclass(kind, wanted) for wanted in (*stage.needs, *stage.gathers) for kind in kinds)
+    return any(issubclass(kind, wanted) for wanted in (*stage.needs, *stage.gathers, *stage.welcomes) for kind in kinds)
 
 
 def _who_makes(kind: type[Artifact], reader: str) -> str:

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_workshop(root: Path | None) -> Iterator["Workshop"]:
+def open_workshop(root: Path | None, events: Path | None = None) -> Iterator["Workshop"]:
     """Give where a build works; libraries that print do it on stderr."""
     from mobilekd.cache import Cache
     from mobilekd.pipeline import Workshop
 
     cache = Cache(root or Cache.default_root())
     with watched() as console:
-        yield Workshop(cache, toolchains=Cache.default_root() / "toolchains", watcher=console)
+        yield Workshop(cache, Cache.default_root() / "toolchains", console, events)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from mobilekd.backend import DeployedFacts
 from mobilekd.drift import Walk
@@ -13,6 +13,7 @@ from mobilekd.errors import StageError
 from mobilekd.profile import Deployment, Profile
 from mobilekd.quant_table import QuantTable, load_table
 from mobilekd.release.network_record import Network
+from mobilekd.training.diagnosis import FILE, Diagnosis, against_alone, read_diagnoses, terms_of
 
 
 class _Record(BaseModel):
@@ -44,11 +45,18 @@ class Metrics(_Record):
 
 
 class Epoch(_Record):
-    """One line of history.json."""
+    """One line of history.json; `terms` are those of the loss, by name."""
 
     epoch: float
     loss: float
     top1: float | None = None
+    terms: dict[str, float] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_terms(cls, record: Any) -> Any:
+        """Put the terms, which stand beside the fixed keys, into a table of their own."""
+        return {**record, "terms": terms_of(record)} if isinstance(record, dict) else record
 
 
 class ParityRow(_Record):
@@ -151,6 +159,8 @@ class Evidence:
     """Everything that a bundle and its report are made from.
 
     Attributes:
+        alone: The student's network trained without the teacher; None when the pipeline trains none.
+        diagnoses: What the student's curves speak against.
         parity_rows: The rows of parity.json as they are written there, for scripts.
         dataset_path, table_path, latency_path: The files to copy from.
     """
@@ -169,6 +179,8 @@ class Evidence:
     latency: Latency
     latency_rows: tuple[dict[str, Any], ...]
     latency_path: Path
+    alone: Trained | None = None
+    diagnoses: tuple[Diagnosis, ...] = ()
 
     @property
     def shipped(self) -> tuple[Deployed, ...]:
@@ -193,6 +205,7 @@ class Sources:
     parity: Path
     latency: Path
     deployed: Sequence[Path]
+    baseline: Path | None = None
 
 
 def read_evidence(profile: Profile, sources: Sources) -> Evidence:
@@ -203,12 +216,14 @@ def read_evidence(profile: Profile, sources: Sources) -> Evidence:
     """
     parity_path, latency_path = sources.parity / "parity.json", sources.latency / "latency.json"
     table_path = sources.simplified / "quant_table.json"
+    student = _trained("Student", sources.student)
+    alone = _trained("Student, trained alone", sources.baseline) if sources.baseline else None
     return Evidence(
         profile=profile,
         dataset=_read(DatasetCard, sources.dataset / "dataset.json"),
         dataset_path=sources.dataset,
         teacher=_trained("Teacher", sources.teacher),
-        student=_trained("Student", sources.student),
+        student=student,
         quantized=_trained("Student, fake-quantized", sources.quantized),
         table=load_table(table_path),
         table_path=table_path,
@@ -218,7 +233,16 @@ def read_evidence(profile: Profile, sources: Sources) -> Evidence:
         latency=_read(Latency, latency_path),
         latency_rows=_read(_Rows, latency_path).rows,
         latency_path=latency_path,
+        alone=alone,
+        diagnoses=_diagnoses(sources.student, student, alone),
     )
+
+
+def _diagnoses(folder: Path, student: Trained, alone: Trained | None) -> tuple[Diagnosis, ...]:
+    """Return what the stage of the student wrote, and how it compares with the student trained alone."""
+    written = read_diagnoses(folder / FILE)
+    found = against_alone(student.metrics.top1_test, alone.metrics.top1_test) if alone else None
+    return (*written, found) if found and found.cause not in {one.cause for one in written} else tuple(written)
 
 
 class _Rows(_Record):

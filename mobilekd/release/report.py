@@ -27,7 +27,8 @@ from mobilekd.release.report_format import milliseconds, percent
 from mobilekd.release.report_header import Tile, float_layers_tile, latency_tile, proved_tiles, tile_row, verdict
 from mobilekd.release.report_latency import latency_plot, latency_table
 from mobilekd.release.report_mixed import float_operator_table, mixed_lede, mixed_table
-from mobilekd.release.report_plots import range_plot, training_curves
+from mobilekd.release.report_plots import range_plot
+from mobilekd.release.report_training import training_parts
 
 
 def release_report(evidence: Evidence, manifest: Manifest) -> str:
@@ -127,16 +128,13 @@ def _proved_sections(evidence: Evidence) -> tuple[Html, ...]:
     )
     images = dataset.splits.get("test", evidence.parity.images)
     split = f"Top-1 on the test split of {dataset.name}, {images:,} images. The vertical line is the teacher."
-    curves = (tag("div", {}, tag("h3", {}, one.role), training_curves(one)) for one in evidence.trained)
     return (
         _section("Accuracy", split, accuracy_ladder(evidence)),
         _section("Parity", held, parity_table(evidence)),
         _section("Drift by tensor", drift_lede(evidence), drift_plots(evidence.parity.drift)),
         _float_section(evidence),
         _section("Size", "Model files as they ship; 1 MB is 1,000,000 bytes.", size_chart(evidence)),
-        _section(
-            "Training", "Loss and top-1 by epoch, as logged in training.", tag("div", {"class": "panels"}, *curves)
-        ),
+        _section("Training", "Top-1 on validation images and loss by epoch.", *training_parts(evidence)),
     )
 
 

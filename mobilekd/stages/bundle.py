@@ -7,6 +7,7 @@ from pydantic import Field
 from mobilekd import artifacts
 from mobilekd.artifacts import (
     Artifact,
+    Baseline,
     Dataset,
     DeployedModel,
     LatencyReport,
@@ -37,6 +38,7 @@ class Bundle(Stage):
         LatencyReport,
     )
     gathers: ClassVar[tuple[type[Artifact], ...]] = (DeployedModel,)
+    welcomes: ClassVar[tuple[type[Artifact], ...]] = (Baseline,)
     makes: ClassVar[type[Artifact]] = artifacts.Bundle
     tools: ClassVar[tuple[str, ...]] = ("mobilekd",)
 
@@ -66,6 +68,7 @@ class Bundle(Stage):
             parity=inputs.newest(ParityReport).path,
             latency=inputs.newest(LatencyReport).path,
             deployed=tuple(model.path for model in inputs.all(DeployedModel)),
+            baseline=next((one.path for one in reversed(inputs.all(Baseline))), None),
         )
         options = PackOptions(self.pipeline_name, self.licence, self.reference_image)
         evidence = read_evidence(self.profile, sources)

@@ -1,0 +1,213 @@
+"""What went wrong in a distillation, read from its curves: causes with their numbers, and what to try next."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mobilekd.artifacts import write_json
+
+Record = Mapping[str, float]
+
+FILE = "diagnoses.json"
+NOT_TERMS = frozenset(
+    {"epoch", "lr", "loss", "top1", "train_top1", "seconds", "images_per_s", "peak_bytes", "grad_norm", "scale"}
+)
+"""Keys of a history record that are no term of the loss."""
+LOGIT_TERMS = frozenset({"hard", "soft"})
+"""Terms that compare answers; every other one compares features."""
+
+_OVERFIT_GAP = 0.1
+_NEAR_TEACHER = 0.005
+_TEMPERATURES = (2.0, 5.0)
+_DOMINATES = 10.0
+_STUCK_SHARE = 0.02
+_STILL_FALLING = 0.02
+_LEAST_EPOCHS = 4
+_SMALL_RATES = {"adamw": 3e-4, "sgd": 3e-2}
+
+
+@dataclass(frozen=True, slots=True)
+class DistillFacts:
+    """What a diagnosis looks at; top-1 as fractions, None where it is not known.
+
+    Attributes:
+        history: Records of the student, an epoch each.
+        student_top1, teacher_top1, alone_top1: On the test split; alone: the same network trained on labels.
+        teacher_train_top1, teacher_validation_top1: Of the teacher, on images it has and has not learned from.
+        temperature: Of the teacher's term.
+        learning_rate: Peak.
+        optimizer: "adamw" or "sgd".
+        feature_terms: Names of the terms that compare features; None takes all but "hard" and "soft".
+    """
+
+    history: Sequence[Record]
+    student_top1: float
+    teacher_top1: float
+    temperature: float
+    learning_rate: float
+    optimizer: str = "adamw"
+    alone_top1: float | None = None
+    teacher_train_top1: float | None = None
+    teacher_validation_top1: float | None = None
+    feature_terms: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One finding: what is wrong, the numbers that say so, and what to try."""
+
+    cause: str
+    evidence: str
+    next_step: str
+
+
+def diagnose(facts: DistillFacts) -> list[Diagnosis]:
+    """Return what the numbers of a run speak against, in the order in which to mend it; empty for a healthy run.
+
+    Example:
+        >>> facts = DistillFacts([], student_top1=0.9, teacher_top1=0.95, temperature=20.0, learning_rate=1e-3)
+        >>> [one.cause for one in diagnose(facts)]
+        ['the temperature is outside 2 to 5']
+    """
+    rules: tuple[Callable[[DistillFacts], Diagnosis | None], ...] = (
+        _overfitted_teacher,
+        _stuck,
+        _rate_too_small,
+        _dominated,
+        _temperature,
+        _below_alone,
+        _near_teacher,
+    )
+    return [found for rule in rules if (found := rule(facts))]
+
+
+def terms_of(record: Record) -> dict[str, float]:
+    """Return the terms of the loss in a history record.
+
+    Example:
+        >>> terms_of({"epoch": 1.0, "lr": 0.1, "loss": 2.0, "hard": 0.5, "soft": 1.5, "top1": 0.4})
+        {'hard': 0.5, 'soft': 1.5}
+    """
+    return {name: value for name, value in record.items() if name not in NOT_TERMS and isinstance(value, int | float)}
+
+
+def against_alone(student_top1: float, alone_top1: float) -> Diagnosis | None:
+    """Return the finding that distillation did not help; None when it did."""
+    if student_top1 >= alone_top1:
+        return None
+    return Diagnosis(
+        "the student is worse than the same network trained alone",
+        f"test top-1 {student_top1:.2%} with the teacher, {alone_top1:.2%} without",
+        "lower soft_weight (--alpha), try method kd alone, or a teacher nearer in size to the student",
+    )
+
+
+def write_diagnoses(path: Path, found: Sequence[Diagnosis]) -> None:
+    """Write diagnoses.json: a list of {"cause", "evidence", "next_step"}."""
+    write_json(path, [asdict(one) for one in found])
+
+
+def read_diagnoses(path: Path) -> list[Diagnosis]:
+    """Return what `write_diagnoses` wrote; empty when there is no such file."""
+    if not path.is_file():
+        return []
+    return [Diagnosis(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def _overfitted_teacher(facts: DistillFacts) -> Diagnosis | None:
+    train, held_out = facts.teacher_train_top1, facts.teacher_validation_top1
+    if train is None or held_out is None or train - held_out <= _OVERFIT_GAP:
+        return None
+    return Diagnosis(
+        "the teacher is over-fitted",
+        f"its top-1 is {train:.2%} on training images and {held_out:.2%} on validation images, "
+        f"{100 * (train - held_out):.1f} points apart (more than {100 * _OVERFIT_GAP:.0f})",
+        "train it for fewer epochs (teacher.epochs), raise teacher.weight_decay or teacher.label_smoothing, "
+        "or augment its images",
+    )
+
+
+def _below_alone(facts: DistillFacts) -> Diagnosis | None:
+    return None if facts.alone_top1 is None else against_alone(facts.student_top1, facts.alone_top1)
+
+
+def _temperature(facts: DistillFacts) -> Diagnosis | None:
+    low, high = _TEMPERATURES
+    if low <= facts.temperature <= high:
+        return None
+    effect = "the teacher's answer is nearly the label" if facts.temperature < low else "all classes look nearly alike"
+    return Diagnosis(
+        f"the temperature is outside {low:g} to {high:g}",
+        f"distill.temperature is {facts.temperature:g}: {effect}",
+        f"try --temperature {low:g}, 4 or {high:g}: mobilekd sweep --set-choice distill.temperature=2,4,5",
+    )
+
+
+def _dominated(facts: DistillFacts) -> Diagnosis | None:
+    terms = terms_of(facts.history[-1]) if facts.history else {}
+    known = facts.feature_terms
+    features = {name: abs(terms[name]) for name in terms if (name in known if known else name not in LOGIT_TERMS)}
+    if not features or len(terms) < 2:
+        return None
+    name = max(features, key=features.__getitem__)
+    others = sum(abs(value) for other, value in terms.items() if other != name)
+    if features[name] <= _DOMINATES * others:
+        return None
+    return Diagnosis(
+        f"the feature term {name!r} drowns the others",
+        f"in the last epoch it is {features[name]:.4g}, all others together {others:.4g}",
+        f"lower its weight in distill.method_options, about to {others / features[name]:.2g} of what it is",
+    )
+
+
+def _falls(facts: DistillFacts) -> tuple[float, float, float] | None:
+    """Return the loss at the start, a quarter before the end, and at the end; None for a run too short to tell."""
+    losses = [record["loss"] for record in facts.history]
+    if len(losses) < _LEAST_EPOCHS:
+        return None
+    return losses[0], losses[-1 - max(1, len(losses) // 4)], losses[-1]
+
+
+def _stuck(facts: DistillFacts) -> Diagnosis | None:
+    falls = _falls(facts)
+    if falls is None or falls[0] - min(record["loss"] for record in facts.history) > _STUCK_SHARE * abs(falls[0]):
+        return None
+    return Diagnosis(
+        "the loss is stuck",
+        f"it is {falls[0]:.4g} in the first epoch and {falls[2]:.4g} in the last of {len(facts.history)}",
+        f"change the learning rate ({facts.learning_rate:g}): a tenth if the loss jumps, ten times if it is flat; "
+        "then look at labels and normalization",
+    )
+
+
+def _rate_too_small(facts: DistillFacts) -> Diagnosis | None:
+    """Judge by the last quarter: with a cosine schedule a loss that has learned enough is flat there."""
+    falls = _falls(facts)
+    if falls is None or facts.learning_rate >= _SMALL_RATES.get(facts.optimizer, _SMALL_RATES["adamw"]):
+        return None
+    start, before, end = falls
+    quarter = max(1, len(facts.history) // 4)
+    pace, mean_pace = (before - end) / quarter, (start - end) / (len(facts.history) - 1)
+    if (
+        start - end <= _STUCK_SHARE * abs(start)
+        or pace < 0.5 * mean_pace
+        or before - end < _STILL_FALLING * abs(before)
+    ):
+        return None
+    return Diagnosis(
+        "the learning rate is too small for so few epochs",
+        f"the loss still falls by {pace:.3g} an epoch in the last {quarter} epochs, on the whole by {mean_pace:.3g}; "
+        f"the peak rate is {facts.learning_rate:g}",
+        f"--set distill.learning_rate={3 * facts.learning_rate:g}, or more --epochs than {len(facts.history)}",
+    )
+
+
+def _near_teacher(facts: DistillFacts) -> Diagnosis | None:
+    if facts.student_top1 < facts.teacher_top1 - _NEAR_TEACHER:
+        return None
+    return Diagnosis(
+        "the student is as good as its teacher",
+        f"test top-1 {facts.student_top1:.2%}, the teacher's {facts.teacher_top1:.2%}",
+        "this teacher has nothing left to give: take a better teacher, or a smaller student",
+    )

@@ -1,0 +1,74 @@
+"""Each rule fires on the curve that it is for, with its numbers, and a healthy run is left in peace."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mobilekd.training.diagnosis import DistillFacts, diagnose, read_diagnoses, write_diagnoses
+
+
+def curve(*losses: float, **terms: float) -> list[dict[str, float]]:
+    return [{"epoch": i + 1.0, "lr": 1e-3, "loss": loss, "top1": 0.5, **terms} for i, loss in enumerate(losses)]
+
+
+HEALTHY = DistillFacts(
+    curve(4.0, 2.0, 1.2, 1.0, 0.95, 0.92, 0.91, 0.905, hard=0.3, soft=0.605),
+    student_top1=0.93,
+    teacher_top1=0.96,
+    temperature=4.0,
+    learning_rate=1e-3,
+    alone_top1=0.91,
+    teacher_train_top1=0.99,
+    teacher_validation_top1=0.95,
+)
+
+CASES = {
+    "the teacher is over-fitted": ({"teacher_train_top1": 1.0, "teacher_validation_top1": 0.85}, "15.0 points"),
+    "the loss is stuck": ({"history": curve(2.31, 2.30, 2.305, 2.30, 2.302)}, "2.31 in the first epoch"),
+    "the learning rate is too small for so few epochs": (
+        {"history": curve(4.0, 3.5, 3.0, 2.5, 2.0, 1.5, 1.0, 0.5), "learning_rate": 1e-5},
+        "falls by 0.5 an epoch in the last 2 epochs",
+    ),
+    "the feature term 'attention' drowns the others": (
+        {"history": curve(40.0, 30.0, 22.0, 21.0, hard=0.5, soft=0.5, attention=20.0)},
+        "it is 20, all others together 1",
+    ),
+    "the temperature is outside 2 to 5": ({"temperature": 12.0}, "is 12"),
+    "the student is worse than the same network trained alone": ({"alone_top1": 0.94}, "the teacher, 94.00%"),
+    "the student is as good as its teacher": ({"teacher_top1": 0.934}, "93.40%"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("cause", "changed", "number"), [(cause, *case) for cause, case in CASES.items()])
+def test_one_fault_gives_one_diagnosis_with_its_numbers(cause, changed, number) -> None:
+    (found,) = diagnose(replace(HEALTHY, **changed))
+    assert (found.cause, number in found.evidence) == (cause, True)
+
+
+def test_an_over_fitted_teacher_is_mended_by_epochs_and_regularisation() -> None:
+    (found,) = diagnose(replace(HEALTHY, teacher_train_top1=1.0, teacher_validation_top1=0.85))
+    assert "teacher.epochs" in found.next_step
+    assert "weight_decay" in found.next_step
+
+
+def test_a_healthy_run_is_left_in_peace() -> None:
+    assert diagnose(HEALTHY) == []
+
+
+def test_a_large_soft_term_is_no_feature_term() -> None:
+    assert diagnose(replace(HEALTHY, history=curve(4.0, 2.0, 1.5, 1.45, hard=0.01, soft=1.44))) == []
+
+
+def test_a_steep_end_with_a_large_rate_asks_for_no_larger_one() -> None:
+    assert diagnose(replace(HEALTHY, history=curve(4.0, 3.5, 3.0, 2.5, 2.0, 1.5, 1.0, 0.5))) == []
+
+
+def test_a_student_that_was_not_trained_has_no_curve_to_judge() -> None:
+    assert diagnose(replace(HEALTHY, history=[])) == []
+
+
+def test_diagnoses_read_back_as_they_were_written(tmp_path: Path) -> None:
+    found = diagnose(replace(HEALTHY, temperature=1.0, alone_top1=0.95))
+    write_diagnoses(tmp_path / "diagnoses.json", found)
+    assert read_diagnoses(tmp_path / "diagnoses.json") == found
