@@ -56,6 +56,13 @@ class Precision:
         return torch.autocast(self._device.type, self._dtype)
 
 
+def eager(network: nn.Module) -> contextlib.AbstractContextManager[object]:
+    """Return a context in which a network that `compiled` holds runs without its compiled code."""
+    if network._compiled_call_impl is None:
+        return contextlib.nullcontext()  # `set_stance` alone imports the compiler, which takes seconds
+    return torch.compiler.set_stance("force_eager")
+
+
 @contextlib.contextmanager
 def compiled(network: nn.Module, device: torch.device, *, enabled: bool) -> Iterator[None]:
     """Run the network through torch.compile while the context is open; its parameters keep their names.

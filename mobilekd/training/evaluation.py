@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mobilekd.training.data import Images
+from mobilekd.training.device import eager
 
 
 def predict(network: nn.Module, images: Images, batch_size: int = 128) -> NDArray[np.float32]:
@@ -13,7 +14,7 @@ def predict(network: nn.Module, images: Images, batch_size: int = 128) -> NDArra
     network.eval()
     first = next(network.parameters(), None)
     device = first.device if first is not None else torch.device("cpu")
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # the last batch has another size: no recompile
+    with torch.no_grad(), eager(network):  # the last batch has another size: no recompile
         parts = [
             network(torch.from_numpy(batch).to(device, memory_format=torch.channels_last)).float().cpu().numpy()
             for batch in images.batches(batch_size)

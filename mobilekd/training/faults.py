@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilekd.method import Batch
+from mobilekd.training.device import eager
 
 Terms = Mapping[str, Tensor]
 
@@ -20,7 +21,7 @@ def first_not_finite(
     layer back, statistics of BatchNorm.
 
     Args:
-        modules: The network and the adapters by name; "" stands for no prefix.
+        modules: The network and the adapters by name; the network's is "".
         batches: The micro-batches of the step.
         terms: The forward pass with the loss.
     """
@@ -39,7 +40,7 @@ def first_not_finite(
     try:
         for batch in batches:
             images = [] if _is_finite(batch.images) else ["an image of the batch"]
-            with torch.compiler.set_stance("force_eager"):
+            with eager(modules[""]):
                 values = terms(batch)
             wrong = [f"the term {name}" for name, value in values.items() if not _is_finite(value)]
             if first := [*spoilt, *images, *found, *wrong, *_gradients(parameters, values), *moved]:

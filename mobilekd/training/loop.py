@@ -152,7 +152,7 @@ class _Training:
     def _fail(self, step: int) -> NoReturn:
         what, terms = self.stepper.explain(self.feed.batch(step), step)
         epoch, index = divmod(step, self.feed.steps_per_epoch)
-        named = ", ".join(f"{name} {float(value):.3g}" for name, value in terms.items())
+        named = ", ".join(f"{name} {float(value.detach()):.3g}" for name, value in terms.items())
         kept = f"the last good checkpoint, of step {self.saved_step}, is kept: {self.run.checkpoint}"
         narrow = self.recipe.precision != "fp32"
         raise StageError(

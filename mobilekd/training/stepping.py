@@ -80,7 +80,7 @@ class Stepper:
         values = list(terms.values())
         if not self._precision.is_scaled:  # the scaler skips steps whose gradients overflow, and that is no fault
             gradients = [one.grad for one in self._parameters if one.grad is not None]
-            values += torch._foreach_norm(gradients, float("inf")) if gradients else ()
+            values += torch._foreach_norm(gradients) if gradients else ()
         is_bad = ~torch.isfinite(torch.stack(values)).all()
         if self._device.type == "cpu":
             return step if is_bad else -1
@@ -90,8 +90,8 @@ class Stepper:
     def bad_so_far(self, step: int) -> int:
         """Return the first of the steps before `step` that was not finite or left weights that are not; else -1."""
         held = [*self._parameters, *statistics(self._run.network)]
-        largest = torch._foreach_norm([one.detach() for one in held if one.numel()], float("inf"))
-        are_finite = not largest or bool(torch.isfinite(torch.stack(list(largest))).all())
+        norms = torch._foreach_norm([one.detach() for one in held if one.numel()])
+        are_finite = not norms or bool(torch.isfinite(torch.stack(list(norms))).all())
         return int(self._first_bad) if are_finite else max(int(self._first_bad), step - 1)
 
     def explain(self, batch: Batch, step: int) -> tuple[str, Mapping[str, Tensor]]:
@@ -125,7 +125,9 @@ class Stepper:
     def _seed(self, step: int) -> None:
         """Seed the global generator for a step: dropout and stochastic depth draw from it."""
         state = np.random.SeedSequence((self._recipe.seed, step, self._group.rank)).generate_state(1, np.uint64)[0]
-        torch.manual_seed(int(state >> np.uint64(1)))
+        torch.default_generator.manual_seed(int(state >> np.uint64(1)))
+        if self._device.type == "cuda":
+            torch.cuda.manual_seed(int(state >> np.uint64(1)))
 
     def _exchange(self, terms: Mapping[str, Tensor], share: float) -> None:
         """Sum gradients and terms, which hold this process' share, over the processes, and average the statistics."""

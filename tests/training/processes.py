@@ -8,15 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mobilekd.training import loop
 from tests.training import toy
 
 
+def batchnorm() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+
+
 def main() -> None:
     folder, kind, epochs, kill_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int((*sys.argv, "-1")[4])
     loop._CHECKPOINT_EVERY_S = 0.0
-    model = {"plain": toy.plain_network, "norm": toy.network}[kind]()
+    model = {"plain": toy.plain_network, "norm": toy.network, "batchnorm": batchnorm}[kind]()
     losses: list[float] = []
 
     def on_step(step, terms):

@@ -34,6 +34,7 @@ def test_a_run_that_is_killed_with_minus_9_in_an_epoch_ends_with_the_same_weight
     assert train(tmp_path / "whole", "norm", 3) == 0
     assert train(tmp_path / "killed", "norm", 3, "8") == -signal.SIGKILL
     assert train(tmp_path / "killed", "norm", 3) == 0
+    assert len(losses(tmp_path / "killed")) == 15 - 8  # it went on and did not start again
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert [name for name, value in whole.items() if not torch.equal(value, resumed[name])] == []
 
@@ -63,5 +64,6 @@ def test_two_processes_end_with_the_same_weights(pairs, kind) -> None:
 def test_a_killed_pair_ends_with_the_weights_of_an_undisturbed_one(pairs, tmp_path) -> None:
     assert train(tmp_path, "norm", 10, "23", command=PAIR) != 0
     assert train(tmp_path, "norm", 10, command=PAIR) == 0
+    assert len(losses(tmp_path)) == 50 - 23
     whole, resumed = weights(pairs / "normpair"), weights(tmp_path)
     assert [name for name, value in whole.items() if not torch.equal(value, resumed[name])] == []

@@ -31,9 +31,7 @@ def test_one_cycle_is_that_of_torch(step) -> None:
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     # torch counts the last of its steps as the end of the run, and the peak one step early
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 1.0, total_steps=101, pct_start=31 / 101, cycle_momentum=False
-    )
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, 101, pct_start=31 / 101, cycle_momentum=False)
     optimizer.step()
     [cycle.step() for _ in range(step)]
     assert lr_factor(step / 100, 0.3, "onecycle") == pytest.approx(cycle.get_last_lr()[0], rel=1e-6)
