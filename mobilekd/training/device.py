@@ -60,7 +60,8 @@ def eager(network: nn.Module) -> contextlib.AbstractContextManager[object]:
     """Return a context in which a network that `compiled` holds runs without its compiled code."""
     if network._compiled_call_impl is None:
         return contextlib.nullcontext()  # `set_stance` alone imports the compiler, which takes seconds
-    return torch.compiler.set_stance("force_eager")
+    stance: contextlib.AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @contextlib.contextmanager

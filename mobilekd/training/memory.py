@@ -32,7 +32,7 @@ class Split:
         """Return the images of the largest micro-batch of so many images."""
         return -(-count // min(self.parts, count))
 
-    def until_it_fits(self, count: int, buffers: Sequence[Tensor], compute: Callable[[], None]) -> None:
+    def until_it_fits(self, count: int, buffers: "Snapshot", compute: Callable[[], None]) -> None:
         """Call `compute`, and again with twice as many micro-batches while memory runs out.
 
         Args:
@@ -43,8 +43,7 @@ class Split:
         Raises:
             StageError: Micro-batches of one image do not fit either.
         """
-        kept = [one for one in buffers if one.numel() <= _LARGEST_KEPT]
-        before = [one.clone() for one in kept]
+        buffers.take()
         while not self._fits(compute):
             if self.parts >= count:
                 raise StageError(
@@ -54,8 +53,7 @@ class Split:
             # Here and not in the handler: while it runs, the exception holds the frames, and they the activations.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            for one, value in zip(kept, before, strict=True):
-                one.copy_(value)
+            buffers.put_back()
             self.parts = min(2 * self.parts, count)
             self._progress.say(
                 f"{self._title}: out of memory; going on with {self.parts} micro-batches"
@@ -71,6 +69,25 @@ class Split:
                 raise
             return False
         return True
+
+
+class Snapshot:
+    """Buffers as they were before a step."""
+
+    def __init__(self, buffers: Sequence[Tensor]) -> None:
+        kept = [one for one in buffers if one.numel() <= _LARGEST_KEPT]
+        by_kind = [[one for one in kept if one.dtype == kind] for kind in {one.dtype for one in kept}]
+        self._pairs = [(now, [one.clone() for one in now]) for now in by_kind]  # by kind: one GPU kernel for each
+
+    def take(self) -> None:
+        """Remember the buffers as they are."""
+        for now, before in self._pairs:
+            torch._foreach_copy_(before, now)
+
+    def put_back(self) -> None:
+        """Set the buffers to what they were."""
+        for now, before in self._pairs:
+            torch._foreach_copy_(now, before)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -11,13 +11,13 @@ from mobilekd.method import Batch
 from mobilekd.stage import Progress
 from mobilekd.training.device import Precision
 from mobilekd.training.faults import first_not_finite, statistics
-from mobilekd.training.memory import Split
+from mobilekd.training.memory import Snapshot, Split
 from mobilekd.training.optimization import Average, make_optimizer
 from mobilekd.training.parallel import Group
 from mobilekd.training.recipe import Recipe
 from mobilekd.training.run import Run
 
-_CUDA_LOOKS_EVERY = 50  # steps between two looks at the numbers: each look waits for the device
+_LOOKS_EVERY = {"cpu": 1, "cuda": 50}  # steps between two looks at the numbers: each look waits for the device
 
 
 class Stepper:
@@ -32,8 +32,9 @@ class Stepper:
         own = [one for one in run.network.parameters() if one.requires_grad]
         added = list(run.adapters.parameters()) if run.adapters else []
         self._parameters = [*own, *(one for one in added if one.requires_grad)]
-        self._buffers = [one for module in self._modules.values() for one in module.buffers()]
-        group.copy_from_first([*(one.data for one in self._parameters), *self._buffers])
+        buffers = [one for module in self._modules.values() for one in module.buffers()]
+        group.copy_from_first([*(one.data for one in self._parameters), *buffers])
+        self._snapshot = Snapshot(buffers)
         # A memory bank of the adapters is each process' own; statistics of BatchNorm are averaged.
         self._averaged = statistics(run.network) if group.size > 1 else []
         self._optimizer = make_optimizer(self._parameters, recipe)
@@ -60,7 +61,7 @@ class Stepper:
                     added = value.detach() * share
                     terms[name] = terms[name] + added if name in terms else added
 
-        self.split.until_it_fits(len(batch.rows), self._buffers, compute)
+        self.split.until_it_fits(len(batch.rows), self._snapshot, compute)
         self._exchange(terms, len(batch.rows) / whole)
         return terms
 
@@ -82,10 +83,8 @@ class Stepper:
             gradients = [one.grad for one in self._parameters if one.grad is not None]
             values += torch._foreach_norm(gradients) if gradients else ()
         is_bad = ~torch.isfinite(torch.stack(values)).all()
-        if self._device.type == "cpu":
-            return step if is_bad else -1
         self._first_bad = torch.where(is_bad & (self._first_bad < 0), step, self._first_bad)
-        return -1 if step % _CUDA_LOOKS_EVERY else int(self._first_bad)
+        return -1 if step % _LOOKS_EVERY[self._device.type] else int(self._first_bad)
 
     def bad_so_far(self, step: int) -> int:
         """Return the first of the steps before `step` that was not finite or left weights that are not; else -1."""

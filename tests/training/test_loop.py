@@ -9,7 +9,7 @@ from torch import nn
 
 from mobilekd.errors import StageError
 from mobilekd.preprocessing import normalize
-from mobilekd.training import loop
+from mobilekd.training import loop, stepping
 from mobilekd.training.feeding import epoch_rows
 from mobilekd.training.loop import fit, top1
 from tests.training.toy import FACTS, RECIPE, Killed, Noisy, Quiet, distance, network, plain_network, run
@@ -129,6 +129,21 @@ def test_batches_from_a_thread_are_those_of_the_loop_itself(tmp_path) -> None:
     assert distance(whole, fed) == 0
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("layout", ["channels last", "transposed"])
+def test_the_memory_layout_of_a_weight_changes_nothing(tmp_path, optimizer, layout) -> None:
+    rows, other = plain_network(), plain_network()
+    weight = other[0].weight.data
+    other[0].weight.data = {
+        "channels last": weight.contiguous(memory_format=torch.channels_last),
+        "transposed": weight.transpose(0, 2).contiguous().transpose(0, 2),
+    }[layout]
+    recipe = replace(RECIPE, optimizer=optimizer, learning_rate=1e-3)
+    fit(run(tmp_path / "rows", rows), recipe)
+    fit(run(tmp_path / "other", other), recipe)
+    assert distance(rows, other) < 1e-5
+
+
 def test_half_precision_trains_close_to_full(tmp_path) -> None:
     full = fit(run(tmp_path / "full", plain_network()), RECIPE)
     half = fit(run(tmp_path / "half", plain_network()), replace(RECIPE, precision="bf16"))
@@ -207,6 +222,18 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path, monkeypatch) ->
         fit(replace(task, on_step=spoil), RECIPE)
     state = torch.load(task.checkpoint, weights_only=True)["network"]
     assert all(torch.isfinite(one).all() for one in state.values())
+
+
+def test_a_late_look_names_the_first_bad_batch_and_saves_nothing_bad(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setitem(stepping._LOOKS_EVERY, "cpu", 50)  # as on a GPU
+    model = network()
+    task = run(tmp_path, model)
+    spoilt = replace(RECIPE, learning_rate=1e38, optimizer="sgd", warmup=0.0)
+    with pytest.raises(StageError, match=r"not finite in epoch 1, batch [12] "):
+        fit(task, spoilt)
+    saved = torch.load(task.checkpoint, weights_only=True)["network"] if task.checkpoint.exists() else {}
+    assert all(torch.isfinite(one).all() for one in saved.values())
 
 
 def test_fp16_on_a_cpu_says_what_to_use(tmp_path) -> None:
