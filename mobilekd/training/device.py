@@ -58,7 +58,7 @@ class Precision:
 
 def eager(network: nn.Module) -> contextlib.AbstractContextManager[object]:
     """Return a context in which a network that `compiled` holds runs without its compiled code."""
-    if network._compiled_call_impl is None:
+    if "forward" not in vars(network):
         return contextlib.nullcontext()  # `set_stance` alone imports the compiler, which takes seconds
     stance: contextlib.AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
     return stance
@@ -80,11 +80,17 @@ def compiled(network: nn.Module, device: torch.device, *, enabled: bool) -> Iter
             f"torch.compile needs a C++ compiler; not found: {', '.join(compilers)}",
             hint="install g++ or point CXX to a compiler, or set compile = false",
         )
-    network.compile()
+    eager_forward = network.forward
+
+    # torch.compile passes over functions of its own files, so nn.Module.compile leaves an nn.Sequential uncompiled.
+    def forward(*inputs: object) -> object:
+        return eager_forward(*inputs)
+
+    network.forward = torch.compile(forward)
     try:
         yield
     except torch._dynamo.exc.TorchDynamoException as cause:
         first = str(cause).strip().partition("\n")[0]
         raise StageError(f"torch.compile failed: {first}", hint="set compile = false") from cause
     finally:
-        network._compiled_call_impl = None
+        del network.forward

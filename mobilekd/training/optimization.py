@@ -13,7 +13,7 @@ from mobilekd.training.recipe import Recipe
 def make_optimizer(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     """Return the recipe's optimizer."""
     # The fused kernels take half the time, but walk a parameter and its gradient by memory and not by index: with other
-    # strides they are silently wrong (torch 2.13, CPU). Autograd gives a gradient its parameter's strides if that is dense.
+    # strides they are silently wrong (torch 2.13, CPU). Autograd gives a gradient the strides of a dense parameter.
     fused = all(_is_dense(one) for one in parameters)
     # Biases, BatchNorm and other vectors are not decayed: decay would pull scales to 0, not complexity.
     groups: list[dict[str, Any]] = [

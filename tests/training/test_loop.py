@@ -243,7 +243,8 @@ def test_fp16_on_a_cpu_says_what_to_use(tmp_path) -> None:
 
 
 def test_compiling_without_a_compiler_says_what_to_do(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("CXX", "/nowhere/c++")
+    monkeypatch.delenv("CXX", raising=False)  # torch keeps the first CXX that it sees, so this test sets none
+    monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(StageError, match="needs a C\\+\\+ compiler") as caught:
         fit(run(tmp_path, network()), replace(RECIPE, compile=True, device="cpu"))
     assert "compile = false" in caught.value.hint
@@ -257,6 +258,8 @@ def test_a_compiled_network_trains_like_the_eager_one(tmp_path) -> None:
     compiled = fit(run(tmp_path / "fast", fast, quiet), replace(RECIPE, device="cpu", compile=True))
     assert compiled[-1]["loss"] == pytest.approx(history[-1]["loss"], rel=1e-3)
     assert "torch.compile and a step took" in quiet.lines[0]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+    assert "forward" not in vars(fast)
 
 
 @given(st.integers(0, 200), st.integers(0, 2**31), st.integers(0, 500))
