@@ -1,8 +1,18 @@
 """Random crop and flip on a batch of tensors; teacher and student see the same pixels."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """What a view does to an image; stand-in until the views branch is merged."""
+
+    shift_pixels: int = 0
+    flip: bool = False
 
 
 def random_shift(images: Tensor, largest: int, generator: Generator) -> Tensor:

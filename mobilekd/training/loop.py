@@ -1,261 +1,198 @@
 """The one training loop: every step depends on the seed and its number alone, so a resumed run equals a whole one."""
 
-import functools
-import math
-import os
-import pickle
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NoReturn
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Generator, Tensor, nn
+from torch import Tensor
 
 from mobilekd.errors import StageError
 from mobilekd.stage import Bar, Progress
-from mobilekd.training.augmentation import random_flip, random_shift
+from mobilekd.training import checkpoints
 from mobilekd.training.data import Images
+from mobilekd.training.device import choose, compiled, peak_bytes
+from mobilekd.training.evaluation import predict, top1
+from mobilekd.training.feeding import Feed
+from mobilekd.training.parallel import Group
+from mobilekd.training.recipe import Recipe
+from mobilekd.training.run import History, Loss, Run, Silent
+from mobilekd.training.stepping import Stepper
+from mobilekd.training.watching import Speed
+
+__all__ = ["History", "Loss", "Recipe", "Run", "fit", "predict", "top1"]
 
 _CHECKPOINT_EVERY_S = 10.0
 
-Loss = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
-"""Normalised images [batch, c, h, w] and labels [batch] -> named, weighted terms, each 0-d."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to train.
-
-    Attributes:
-        epochs, batch_size: The last, smaller batch of an epoch is left out.
-        learning_rate: Peak; warmed up over the first tenth of the steps, then cosine to 0.
-        optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
-        shift_pixels, flip: Augmentation.
-        threads: CPU threads. An option because sums over other numbers of threads round differently.
-        seed: Of shuffling and augmentation.
-        train_images: Images of an epoch, another random part in each; 0 means all.
-        ema: Decay of a moving average of the parameters, which the network has at the end; 0 switches it off.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    optimizer: Literal["adamw", "sgd"]
-    shift_pixels: int
-    flip: bool
-    threads: int
-    seed: int
-    train_images: int = 0
-    ema: float = 0.0
-
-    def steps_per_epoch(self, images: int) -> int:
-        """Return the batches of an epoch over a split of so many images; at least 1."""
-        return max(1, min(images, self.train_images or images) // self.batch_size)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a training run works on: a network, its loss and data, where to resume, how to show progress."""
-
-    title: str
-    network: nn.Module
-    loss: Loss
-    train: Images
-    validation: Images
-    checkpoint: Path
-    progress: Progress
-    in_train_mode: bool = True
-    """False keeps the network in evaluation mode: an exported QAT graph has its BatchNorm folded."""
-
-
-History = list[dict[str, float]]
-
 
 def fit(run: Run, recipe: Recipe) -> History:
-    """Train in place and return one record an epoch: epoch, lr, loss, each term, top1 on validation.
+    """Train in place and return one record an epoch: epoch, loss, lr, each term, top1 on validation.
+
+    The network is on the CPU afterwards. With torchrun every process calls this and gets the same network and history;
+    process 0 writes the checkpoint, which all must be able to read.
 
     Raises:
-        StageError: The loss is not finite.
+        StageError: The loss or a gradient is not finite, one image does not fit into memory, or the device, precision
+            or compiler that the recipe asks for is not there.
     """
     torch.set_num_threads(recipe.threads)
-    steps_per_epoch = recipe.steps_per_epoch(len(run.train))
-    optimizer = _optimizer(run.network, recipe)
-    average = _Average(run.network, recipe.ema)
-    step, history = _resume(run, optimizer, average)
-    last_saved_s = time.monotonic()
-    with run.progress.bar(run.title, recipe.epochs * steps_per_epoch) as bar:
-        bar.advance(step)
-        while step < recipe.epochs * steps_per_epoch:
-            epoch, index = divmod(step, steps_per_epoch)
-            if index == 0:
-                history.append({"epoch": float(epoch + 1), "loss": 0.0})
-            _train_step(run, recipe, optimizer, (epoch, index), history[-1])
-            average.update()
-            step += 1
-            if index == steps_per_epoch - 1:
-                _close_epoch(run, recipe, history[-1], steps_per_epoch, bar)
-            bar.advance(1)
-            if time.monotonic() - last_saved_s > _CHECKPOINT_EVERY_S:
-                _save(run, optimizer, average, step, history)
-                last_saved_s = time.monotonic()
-    _save(run, optimizer, average, step, history)
-    average.take_over()
-    return history
-
-
-class _Average:
-    """A moving average of a network's trained parameters (EMA); with decay 0 it keeps nothing."""
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self._decay = decay
-        self._parameters = [one for one in network.parameters() if one.requires_grad] if decay else []
-        self.values = [one.detach().clone() for one in self._parameters]
-
-    def update(self) -> None:
-        for value, parameter in zip(self.values, self._parameters, strict=True):
-            value.lerp_(parameter.detach(), 1 - self._decay)
-
-    def load(self, values: list[Tensor]) -> None:
-        for value, saved in zip(self.values, values, strict=True):
-            value.copy_(saved)
-
-    def take_over(self) -> None:
-        """Put the average in the place of the parameters."""
-        with torch.no_grad():
-            for value, parameter in zip(self.values, self._parameters, strict=True):
-                parameter.copy_(value)
-
-
-def _train_step(
-    run: Run, recipe: Recipe, optimizer: torch.optim.Optimizer, position: tuple[int, int], record: dict[str, float]
-) -> None:
-    epoch, index = position
-    run.network.train(run.in_train_mode)
-    order = epoch_order(len(run.train), recipe.seed, epoch)
-    rows = order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
-    generator = _generator(recipe.seed, epoch, index)
-    images = augment(torch.from_numpy(run.train.normalized(rows)), recipe, generator)
-    labels = torch.from_numpy(run.train.labels[rows])
-    steps_per_epoch = recipe.steps_per_epoch(len(run.train))
-    progress = (epoch * steps_per_epoch + index) / (recipe.epochs * steps_per_epoch)
-    for group in optimizer.param_groups:
-        group["lr"] = recipe.learning_rate * lr_factor(progress)
-    terms = run.loss(images, labels)
-    loss = torch.stack(tuple(terms.values())).sum()
-    if not torch.isfinite(loss):
-        named = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
-        raise StageError(
-            f"{run.title}: the loss is not finite in epoch {epoch + 1}, batch {index + 1} ({named})",
-            hint=f"lower the learning rate ({recipe.learning_rate})",
-        )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    record["lr"] = recipe.learning_rate * lr_factor(progress)
-    record["loss"] += loss.item()
-    for name, value in terms.items():
-        record[name] = record.get(name, 0.0) + value.item()
-
-
-def _close_epoch(run: Run, recipe: Recipe, record: dict[str, float], steps: int, bar: Bar) -> None:
-    for name in record.keys() - {"epoch", "lr"}:
-        record[name] /= steps
-    logits = predict(run.network, run.validation, recipe.batch_size)
-    record["top1"] = top1(logits, run.validation.labels)
-    bar.advance(0, f"loss {record['loss']:.3f}  top-1 {record['top1']:.2%}")
-
-
-def augment(images: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
-    """Return the batch as a step sees it, in channels-last memory; [batch, channels, height, width]."""
-    moved = random_shift(images, recipe.shift_pixels, generator)
-    moved = random_flip(moved, generator) if recipe.flip else moved
-    return moved.contiguous(memory_format=torch.channels_last)
-
-
-@functools.lru_cache(maxsize=1)  # every step of an epoch asks for it
-def epoch_order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order of the images in an epoch: a permutation that depends on seed and epoch alone."""
-    return np.random.default_rng((seed, epoch)).permutation(images)
-
-
-def _generator(seed: int, epoch: int, index: int) -> Generator:
-    state = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)[0]
-    torch.manual_seed(int(state >> np.uint64(1)))  # dropout and stochastic depth draw from the global generator
-    return Generator().manual_seed(int(state >> np.uint64(1)))
-
-
-def lr_factor(progress: float, warmup: float = 0.1) -> float:
-    """Return the share of the peak learning rate at a point of the run in [0, 1]: linear warm-up, then cosine.
-
-    Example:
-        >>> [round(lr_factor(point), 3) for point in (0.0, 0.05, 0.1, 0.55, 1.0)]
-        [0.02, 0.51, 1.0, 0.5, 0.0]
-    """
-    if progress < warmup:
-        return 0.02 + 0.98 * progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
-def predict(network: nn.Module, images: Images, batch_size: int = 128) -> NDArray[np.float32]:
-    """Return logits float32 [n, classes] of a whole split, in evaluation mode."""
-    network.eval()
-    with torch.no_grad():
-        parts = [
-            network(torch.from_numpy(batch).contiguous(memory_format=torch.channels_last)).float().numpy()
-            for batch in images.batches(batch_size)
-        ]
-    return np.concatenate(parts)
-
-
-def top1(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the share of images whose largest logit is their label's, 0 to 1."""
-    return float((logits.argmax(axis=1) == labels).mean())
-
-
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    # Biases, BatchNorm and other vectors are not decayed: decay would pull scales to 0, not complexity.
-    parameters = [one for one in network.parameters() if one.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [one for one in parameters if one.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate)
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
-
-
-def _save(run: Run, optimizer: torch.optim.Optimizer, average: _Average, step: int, history: History) -> None:
-    state = {
-        "step": step,
-        "history": history,
-        "network": run.network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "average": average.values,
-    }
-    beside = run.checkpoint.with_suffix(".tmp")
-    torch.save(state, beside)
-    os.replace(beside, run.checkpoint)  # noqa: PTH105 - named for what matters: the switch is atomic
-
-
-def _resume(run: Run, optimizer: torch.optim.Optimizer, average: _Average) -> tuple[int, History]:
-    if not run.checkpoint.is_file():
-        return 0, []
+    training = _Training(run, recipe)
     try:
-        state = torch.load(run.checkpoint, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError):  # cut off by a crash of the machine: train again
-        run.progress.say(f"{run.title}: the checkpoint {run.checkpoint} is damaged; starting again")
-        return 0, []
-    if "average" not in state:
-        run.progress.say(f"{run.title}: the checkpoint {run.checkpoint} is of an older version; starting again")
-        return 0, []
-    run.network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    average.load(state["average"])
-    if state["step"]:
-        run.progress.say(f"{run.title}: going on from step {state['step']}")
-    return int(state["step"]), list(state["history"])
+        training.go()
+    finally:
+        training.feed.close()
+    run.network.to("cpu")
+    return training.history
+
+
+class _Training:
+    """A run on its way: epochs, validation, checkpoints."""
+
+    def __init__(self, run: Run, recipe: Recipe) -> None:
+        self.run, self.recipe = run, recipe
+        self.device = choose(recipe.device)
+        self.group = Group(self.device)
+        self.progress: Progress = run.progress if self.group.rank == 0 else Silent()
+        self.feed = Feed(run.train, recipe, self.device, self.group)
+        self.stepper = Stepper(run, recipe, self.device, self.group, self.progress)
+        self.step = 0
+        self.saved_step = -1
+        self.history: History = []
+        self.sums: dict[str, Tensor] = {}
+        self.best: dict[str, Any] = {}
+
+    def go(self) -> None:
+        """Train from where the checkpoint ends."""
+        if self._resume():
+            return
+        with compiled(self.run.network, self.device, enabled=self.recipe.compile):
+            self._train()
+        self.stepper.average.take_over()
+        if self.best:
+            self.run.network.load_state_dict(self.best["network"])
+            told = f"epoch {self.best['epoch']} (top-1 {self.best['top1']:.2%})"
+            self.progress.say(f"{self.run.title}: the weights of {told} are kept")
+        self._save({})
+
+    def _train(self) -> None:
+        saved_s, clock, is_first = time.monotonic(), _Clock(), True
+        self._train_mode()
+        with self.progress.bar(self.run.title, self.feed.steps) as bar:
+            bar.advance(self.step)
+            while self.step < self.feed.steps and not self._has_lost_patience():
+                self._step(clock)
+                if is_first and self.recipe.compile:
+                    took_s = time.monotonic() - clock.started_s
+                    self.progress.say(f"{self.run.title}: torch.compile and a step took {took_s:.0f} s")
+                is_first = False
+                if self.step % self.feed.steps_per_epoch == 0:
+                    self._close_epoch(clock, bar)
+                    clock = _Clock()
+                bar.advance(1)
+                if time.monotonic() - saved_s > _CHECKPOINT_EVERY_S:
+                    self._save(self.stepper.state() | {"sums": self.sums, "best": self.best})
+                    saved_s = time.monotonic()
+
+    def _step(self, clock: "_Clock") -> None:
+        asked_s = time.monotonic()
+        batch = self.feed.batch(self.step)
+        clock.waited_s += time.monotonic() - asked_s
+        terms = self.stepper.gradients(batch, self.step)
+        self._fail_if_bad(self.stepper.bad_step(terms, self.step))
+        self.stepper.update(batch)
+        for name, value in terms.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.double()
+        if self.run.on_step is not None and self.group.rank == 0:
+            self.run.on_step(self.step, {name: float(value) for name, value in terms.items()})
+        clock.steps += 1
+        self.step += 1
+
+    def _close_epoch(self, clock: "_Clock", bar: Bar) -> None:
+        self._fail_if_bad(self.stepper.bad_so_far(self.step))
+        means = {name: float(value) / self.feed.steps_per_epoch for name, value in self.sums.items()}
+        speed = clock.speed(self.feed.batch_images, self.device)
+        epoch = self.step // self.feed.steps_per_epoch
+        rate = self.recipe.learning_rate_at((self.step - 1) / self.feed.steps)
+        record = {"epoch": float(epoch), "loss": sum(means.values()), "lr": rate, **means}
+        with self.stepper.average.in_place():
+            record["top1"] = self._validated()
+            self._keep_if_best(record["top1"], epoch)
+        self.sums = {}
+        self.history.append(record)
+        self._train_mode()
+        note = f"loss {record['loss']:.3f}  top-1 {record['top1']:.2%}  {speed.images_per_s:.0f} img/s"
+        bar.advance(0, note)
+        if self.run.watch is not None and self.group.rank == 0:
+            self.run.watch.epoch(record, speed)
+
+    def _validated(self) -> float:
+        """Return top-1 on the validation images; each process judges its share."""
+        whole = self.run.validation
+        share = self.group.share(len(whole))
+        images = Images(whole.images[share], whole.labels[share], whole.facts)
+        logits = predict(self.run.network, images, self.stepper.split.size(self.feed.batch_images))
+        return self.group.total(int((logits.argmax(axis=1) == images.labels).sum())) / len(whole)
+
+    def _keep_if_best(self, top1: float, epoch: int) -> None:
+        if self.recipe.patience and (not self.best or top1 > self.best["top1"]):
+            state = {name: value.clone() for name, value in self.run.network.state_dict().items()}
+            self.best = {"top1": top1, "epoch": epoch, "network": state}
+
+    def _has_lost_patience(self) -> bool:
+        return bool(self.best) and len(self.history) - self.best["epoch"] >= self.recipe.patience
+
+    def _train_mode(self) -> None:
+        self.run.network.train(self.run.in_train_mode)
+        if self.run.adapters is not None:
+            self.run.adapters.train()
+
+    def _fail_if_bad(self, step: int) -> None:
+        if step >= 0:
+            self._fail(step)
+
+    def _fail(self, step: int) -> NoReturn:
+        what, terms = self.stepper.explain(self.feed.batch(step), step)
+        epoch, index = divmod(step, self.feed.steps_per_epoch)
+        named = ", ".join(f"{name} {float(value.detach()):.3g}" for name, value in terms.items())
+        kept = f"the last good checkpoint, of step {self.saved_step}, is kept: {self.run.checkpoint}"
+        narrow = self.recipe.precision != "fp32"
+        raise StageError(
+            f"{self.run.title}: the loss or a gradient is not finite in epoch {epoch + 1}, batch {index + 1} ({named});"
+            f" first of all {what}; {kept if self.saved_step >= 0 else 'there is no checkpoint yet'}",
+            hint=f"lower the learning rate ({self.recipe.learning_rate})"
+            + (f", or set precision = 'fp32' (it is '{self.recipe.precision}')" if narrow else ""),
+        )
+
+    def _save(self, unfinished: dict[str, object]) -> None:
+        """Write a checkpoint; of a finished run the network and the history are enough."""
+        self._fail_if_bad(self.stepper.bad_so_far(self.step))
+        if self.group.rank == 0:
+            state = {"step": self.step, "history": self.history, "network": self.run.network.state_dict()}
+            whole = state | {"finished": not unfinished} | unfinished
+            checkpoints.save(self.run.checkpoint, repr(self.recipe), whole)
+        self.saved_step = self.step
+
+    def _resume(self) -> bool:
+        """Go on from the checkpoint, if there is one; return whether the run is finished."""
+        state = checkpoints.load(self.run.checkpoint, repr(self.recipe), self.run.title, self.progress)
+        if state is None:
+            return False
+        self.run.network.load_state_dict(state["network"])
+        self.history, self.step, self.saved_step = state["history"], state["step"], state["step"]
+        if state["finished"]:
+            return True
+        self.stepper.load(state)
+        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+        self.best = state["best"]
+        self.progress.say(f"{self.run.title}: going on from step {self.step}")
+        return False
+
+
+class _Clock:
+    """Time of the steps of an epoch."""
+
+    def __init__(self) -> None:
+        self.started_s, self.waited_s, self.steps = time.monotonic(), 0.0, 0
+
+    def speed(self, batch_images: int, device: torch.device) -> Speed:
+        seconds = max(time.monotonic() - self.started_s, 1e-9)
+        return Speed(self.steps * batch_images / seconds, peak_bytes(device), seconds, self.waited_s / seconds)

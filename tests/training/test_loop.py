@@ -1,109 +1,159 @@
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from mobilekd.errors import StageError
 from mobilekd.preprocessing import normalize
-from mobilekd.training import loop
-from mobilekd.training.augmentation import random_flip, random_shift
-from mobilekd.training.data import DatasetFacts, Images
-from mobilekd.training.loop import Recipe, Run, epoch_order, fit, lr_factor, top1
-
-FACTS = DatasetFacts("toy", ("a", "b"), (8, 8), (0.5,) * 3, (0.25,) * 3, "none", {}, "", "")
-RECIPE = Recipe(
-    epochs=3, batch_size=8, learning_rate=0.01, weight_decay=0.01, optimizer="adamw",
-    shift_pixels=1, flip=True, threads=1, seed=7,
-)  # fmt: skip
-
-
-class Killed(BaseException):
-    """Stands in for SIGKILL: nothing catches it."""
-
-
-class Quiet:
-    """Shows nothing; dies at a given step."""
-
-    def __init__(self, die_at: int | None = None) -> None:
-        self.steps, self.die_at = 0, die_at
-
-    @contextmanager
-    def bar(self, title, total):
-        yield self
-
-    def advance(self, steps=1, note=""):
-        self.steps += steps
-        if self.die_at is not None and self.steps >= self.die_at:
-            raise Killed
-
-    def say(self, line):
-        pass
-
-
-def images(count: int) -> Images:
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    return Images(pixels, (pixels[:, :4].mean(axis=(1, 2, 3)) > 127).astype(np.int64), FACTS)
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(144, 2)
-    )
-
-
-def run(folder: Path, model: nn.Module, progress: Quiet) -> Run:
-    loss = lambda x, y: {"hard": nn.functional.cross_entropy(model(x), y)}  # noqa: E731
-    return Run("toy", model, loss, images(40), images(16), folder / "checkpoint.pt", progress)
+from mobilekd.training import loop, stepping
+from mobilekd.training.feeding import epoch_rows
+from mobilekd.training.loop import fit, top1
+from tests.training.toy import FACTS, RECIPE, Killed, Noisy, Quiet, distance, network, plain_network, run
 
 
 @pytest.mark.parametrize("die_at", [1, 4, 5, 9, 14])
-@pytest.mark.parametrize(("optimizer", "ema"), [("adamw", 0.0), ("sgd", 0.0), ("sgd", 0.9)])
-def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
-    tmp_path, monkeypatch, die_at, optimizer, ema
-) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "sgd"},
+        {"optimizer": "sgd", "ema": 0.9, "patience": 3},
+        {"accumulation": 3, "precision": "bf16", "views": 2, "sampling": "balanced", "schedule": "onecycle"},
+        {"workers": 2, "patience": 2, "base_batch_size": 4, "schedule": "step"},
+    ],
+    ids=str,
+)
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, monkeypatch, die_at, changes) -> None:
     monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_S", 0.0)
-    recipe = replace(RECIPE, optimizer=optimizer, ema=ema)
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
+    recipe = replace(RECIPE, **changes)
     whole, killed, resumed = network(), network(), network()
-    history = fit(run(tmp_path / "whole", whole, Quiet()), recipe)
+    torch.manual_seed(1)
+    adapters = [Noisy(), Noisy(), Noisy()]
+    adapters[2].load_state_dict(adapters[0].state_dict())
+    adapters[1].load_state_dict(adapters[0].state_dict())
+    history = fit(run(tmp_path / "whole", whole, Quiet(), adapters[0]), recipe)
     with pytest.raises(Killed):
-        fit(run(tmp_path / "killed", killed, Quiet(die_at)), recipe)
-    assert fit(run(tmp_path / "killed", resumed, Quiet()), recipe) == history
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
+        fit(run(tmp_path / "killed", killed, Quiet(die_at), adapters[1]), recipe)
+    quiet = Quiet()
+    assert fit(run(tmp_path / "killed", resumed, quiet, adapters[2]), recipe) == history
+    assert [line for line in quiet.lines if "going on" in line] == [f"toy: going on from step {die_at - 1}"] * (
+        die_at > 1
+    )
+    assert distance(whole, resumed) == 0
+    assert distance(adapters[0], adapters[2]) == 0
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path) -> None:
+    whole, again = network(), network()
+    history = fit(run(tmp_path, whole), replace(RECIPE, ema=0.9))
+    quiet = Quiet()
+    assert fit(run(tmp_path, again, quiet), replace(RECIPE, ema=0.9)) == history
+    assert quiet.steps == 0
+    assert distance(whole, again) == 0
 
 
 def test_a_damaged_checkpoint_starts_again(tmp_path) -> None:
-    whole, again = network(), network()
-    history = fit(run(tmp_path, whole, Quiet()), RECIPE)
+    history = fit(run(tmp_path, network()), RECIPE)
     (tmp_path / "checkpoint.pt").write_bytes(b"cut off")
-    assert fit(run(tmp_path, again, Quiet()), RECIPE) == history
+    assert fit(run(tmp_path, network()), RECIPE) == history
 
 
 def test_a_checkpoint_of_an_older_version_starts_again(tmp_path) -> None:
-    history = fit(run(tmp_path, network(), Quiet()), RECIPE)
+    history = fit(run(tmp_path, network()), RECIPE)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    torch.save({key: value for key, value in state.items() if key != "average"}, tmp_path / "checkpoint.pt")
-    assert fit(run(tmp_path, network(), Quiet()), RECIPE) == history
+    torch.save({key: value for key, value in state.items() if key != "version"}, tmp_path / "checkpoint.pt")
+    quiet = Quiet()
+    assert fit(run(tmp_path, network(), quiet), RECIPE) == history
+    assert "older version" in quiet.lines[0]
+
+
+def test_a_checkpoint_of_another_recipe_starts_again(tmp_path) -> None:
+    history = fit(run(tmp_path / "whole", network()), RECIPE)
+    fit(run(tmp_path / "other", network()), replace(RECIPE, seed=8))
+    quiet = Quiet()
+    assert fit(run(tmp_path / "other", network(), quiet), RECIPE) == history
+    assert "another recipe" in quiet.lines[0]
 
 
 def test_a_moving_average_lies_between_the_weights_that_it_saw(tmp_path) -> None:
-    (tmp_path / "plain").mkdir()
-    (tmp_path / "averaged").mkdir()
     start, plain, averaged = network(), network(), network()
-    fit(run(tmp_path / "plain", plain, Quiet()), RECIPE)
-    fit(run(tmp_path / "averaged", averaged, Quiet()), replace(RECIPE, ema=0.9))
+    fit(run(tmp_path / "plain", plain), RECIPE)
+    fit(run(tmp_path / "averaged", averaged), replace(RECIPE, ema=0.9))
     moved = [float((one[0].weight - start[0].weight).detach().norm()) for one in (plain, averaged)]
     assert 0 < moved[1] < moved[0]
+
+
+def test_the_top1_of_the_last_epoch_is_that_of_the_averaged_network(tmp_path) -> None:
+    averaged = network()
+    task = run(tmp_path, averaged)
+    history = fit(task, replace(RECIPE, ema=0.7, learning_rate=0.1))
+    assert history[-1]["top1"] == top1(loop.predict(averaged, task.validation), task.validation.labels)
+
+
+def test_early_stop_ends_patience_epochs_after_the_best_and_restores_it(tmp_path) -> None:
+    stopped = network()
+    task = run(tmp_path, stopped)
+    history = fit(task, replace(RECIPE, epochs=40, learning_rate=0.05, patience=3))
+    shares = [record["top1"] for record in history]
+    assert len(shares) < 40
+    assert shares.index(max(shares)) == len(shares) - 4
+    assert top1(loop.predict(stopped, task.validation), task.validation.labels) == max(shares)
+
+
+@pytest.mark.parametrize("accumulation", [2, 4, 8, 100])
+def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path, accumulation) -> None:
+    whole, parts = plain_network(), plain_network()
+    recipe = replace(RECIPE, optimizer="sgd", learning_rate=0.1)
+    history = fit(run(tmp_path / "whole", whole), recipe)
+    split = fit(run(tmp_path / "parts", parts), replace(recipe, accumulation=accumulation))
+    assert distance(whole, parts) < 1e-5
+    assert split[-1]["loss"] == pytest.approx(history[-1]["loss"], rel=1e-5)
+
+
+def test_uneven_micro_batches_give_the_gradient_of_the_whole_batch(tmp_path) -> None:
+    whole, parts = plain_network(), plain_network()
+    recipe = replace(RECIPE, optimizer="sgd", learning_rate=0.1, batch_size=7)
+    fit(run(tmp_path / "whole", whole), recipe)
+    fit(run(tmp_path / "parts", parts), replace(recipe, accumulation=3))
+    assert distance(whole, parts) < 1e-5
+
+
+def test_batches_from_a_thread_are_those_of_the_loop_itself(tmp_path) -> None:
+    whole, fed = network(), network()
+    fit(run(tmp_path / "whole", whole), RECIPE)
+    fit(run(tmp_path / "fed", fed), replace(RECIPE, workers=3))
+    assert distance(whole, fed) == 0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("layout", ["channels last", "transposed"])
+def test_the_memory_layout_of_a_weight_changes_nothing(tmp_path, optimizer, layout) -> None:
+    rows, other = plain_network(), plain_network()
+    weight = other[0].weight.data
+    other[0].weight.data = {
+        "channels last": weight.contiguous(memory_format=torch.channels_last),
+        "transposed": weight.transpose(0, 2).contiguous().transpose(0, 2),
+    }[layout]
+    recipe = replace(RECIPE, optimizer=optimizer, learning_rate=1e-3)
+    fit(run(tmp_path / "rows", rows), recipe)
+    fit(run(tmp_path / "other", other), recipe)
+    assert distance(rows, other) < 1e-5
+
+
+def test_half_precision_trains_close_to_full(tmp_path) -> None:
+    full = fit(run(tmp_path / "full", plain_network()), RECIPE)
+    half = fit(run(tmp_path / "half", plain_network()), replace(RECIPE, precision="bf16"))
+    assert half[-1]["loss"] == pytest.approx(full[-1]["loss"], rel=0.02)
+    assert half != full
+
+
+def test_the_learning_rate_scales_with_the_batch(tmp_path) -> None:
+    rates = [fit(run(tmp_path / str(base), network()), replace(RECIPE, base_batch_size=base)) for base in (0, 4)]
+    assert [two["lr"] / one["lr"] for one, two in zip(*rates, strict=True)] == pytest.approx([2.0] * 3)
 
 
 def test_an_epoch_of_fewer_images_has_fewer_steps() -> None:
@@ -112,47 +162,115 @@ def test_an_epoch_of_fewer_images_has_fewer_steps() -> None:
 
 
 def test_training_learns(tmp_path) -> None:
-    history = fit(run(tmp_path, network(), Quiet()), replace(RECIPE, epochs=30))
+    history = fit(run(tmp_path, network()), replace(RECIPE, epochs=30))
     assert history[-1]["loss"] < 0.85 * history[0]["loss"]
+
+
+def test_the_terms_of_the_steps_average_to_the_record_of_the_epoch(tmp_path) -> None:
+    steps: list[float] = []
+    task = replace(run(tmp_path, network()), on_step=lambda step, terms: steps.append(terms["hard"]))
+    history = fit(task, RECIPE)
+    assert [record["hard"] for record in history] == pytest.approx(np.array(steps).reshape(3, 5).mean(1).tolist())
+
+
+def test_a_watcher_sees_each_record_and_a_speed(tmp_path) -> None:
+    class Notes(list):
+        def epoch(self, record, speed):
+            self.append((dict(record), speed))
+
+    notes = Notes()
+    history = fit(replace(run(tmp_path, network()), watch=notes), RECIPE)
+    assert [record for record, _ in notes] == history
+    assert all(speed.images_per_s > 0 and speed.peak_bytes > 0 and 0 <= speed.data_wait <= 1 for _, speed in notes)
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_batch(tmp_path) -> None:
     model = network()
-    bad = replace(run(tmp_path, model, Quiet()), loss=lambda x, y: {"hard": model(x).sum() * float("nan")})
-    with pytest.raises(StageError, match="not finite in epoch 1, batch 1"):
+    bad = replace(run(tmp_path, model), loss=lambda batch: {"hard": model(batch.images).sum() * float("nan")})
+    with pytest.raises(StageError, match=r"not finite in epoch 1, batch 1 \(hard nan\); first of all the term hard"):
         fit(bad, RECIPE)
+
+
+class Logarithm(nn.Module):
+    def forward(self, image):
+        return image.log()
+
+
+class Root(nn.Module):
+    def forward(self, image):
+        return (image * 0).abs().sqrt()  # finite, with an infinite slope
+
+
+@pytest.mark.parametrize(
+    ("layer", "named"),
+    [(Logarithm(), r"the output of layer 1 \(Logarithm\)"), (Root(), r"the gradient of 0\.")],
+    ids=["output", "gradient"],
+)
+def test_the_first_layer_that_is_not_finite_is_named(tmp_path, layer, named) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), layer, nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    with pytest.raises(StageError, match=named):
+        fit(run(tmp_path, model), RECIPE)
+
+
+def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_S", 0.0)
+    model = network()
+    task = run(tmp_path, model)
+    spoil = lambda step, terms: model[5].weight.data.fill_(float("nan")) if step == 6 else None  # noqa: E731
+    with pytest.raises(StageError, match=r"the parameter 5\.weight; the last good checkpoint, of step 6, is kept"):
+        fit(replace(task, on_step=spoil), RECIPE)
+    state = torch.load(task.checkpoint, weights_only=True)["network"]
+    assert all(torch.isfinite(one).all() for one in state.values())
+
+
+def test_a_late_look_names_the_first_bad_batch_and_saves_nothing_bad(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setitem(stepping._LOOKS_EVERY, "cpu", 50)  # as on a GPU
+    model = network()
+    task = run(tmp_path, model)
+    spoilt = replace(RECIPE, learning_rate=1e38, optimizer="sgd", warmup=0.0)
+    with pytest.raises(StageError, match=r"not finite in epoch 1, batch [12] "):
+        fit(task, spoilt)
+    saved = torch.load(task.checkpoint, weights_only=True)["network"] if task.checkpoint.exists() else {}
+    assert all(torch.isfinite(one).all() for one in saved.values())
+
+
+def test_fp16_on_a_cpu_says_what_to_use(tmp_path) -> None:
+    with pytest.raises(StageError) as caught:
+        fit(run(tmp_path, network()), replace(RECIPE, precision="fp16", device="cpu"))
+    assert "bf16" in caught.value.hint
+
+
+def test_compiling_without_a_compiler_says_what_to_do(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)  # torch keeps the first CXX that it sees, so this test sets none
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(StageError, match="needs a C\\+\\+ compiler") as caught:
+        fit(run(tmp_path, network()), replace(RECIPE, compile=True, device="cpu"))
+    assert "compile = false" in caught.value.hint
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, in its compiler
+def test_a_compiled_network_trains_like_the_eager_one(tmp_path) -> None:
+    quiet, eager, fast = Quiet(), plain_network(), plain_network()
+    history = fit(run(tmp_path / "eager", eager), replace(RECIPE, device="cpu"))
+    compiled = fit(run(tmp_path / "fast", fast, quiet), replace(RECIPE, device="cpu", compile=True))
+    assert compiled[-1]["loss"] == pytest.approx(history[-1]["loss"], rel=1e-3)
+    assert "torch.compile and a step took" in quiet.lines[0]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+    assert "forward" not in vars(fast)
 
 
 @given(st.integers(0, 200), st.integers(0, 2**31), st.integers(0, 500))
 def test_an_epoch_visits_each_image_once(count: int, seed: int, epoch: int) -> None:
-    assert sorted(epoch_order(count, seed, epoch)) == list(range(count))
+    assert sorted(epoch_rows(np.zeros(count, np.int64), "shuffled", seed, epoch)) == list(range(count))
 
 
-@given(st.floats(0, 1))
-def test_the_learning_rate_stays_between_zero_and_its_peak(progress: float) -> None:
-    assert 0 <= lr_factor(progress) <= 1
-
-
-@settings(deadline=None)
-@given(st.integers(0, 3), st.integers(0, 100))
-def test_a_shift_moves_an_image_whole(largest: int, seed: int) -> None:
-    pixels = torch.arange(2 * 3 * 6 * 6, dtype=torch.float32).reshape(2, 3, 6, 6)
-    moved = random_shift(pixels, largest, torch.Generator().manual_seed(seed))
-    padded = nn.functional.pad(pixels, (largest,) * 4, mode="replicate") if largest else pixels
-    windows = [
-        padded[0, :, top : top + 6, left : left + 6]
-        for top in range(2 * largest + 1)
-        for left in range(2 * largest + 1)
-    ]
-    assert any(torch.equal(moved[0], window) for window in windows)
-
-
-def test_flip_mirrors_left_to_right() -> None:
-    pixels = torch.arange(64 * 4, dtype=torch.float32).reshape(64, 1, 1, 4)
-    flipped = random_flip(pixels, torch.Generator().manual_seed(0))
-    mirrored = (flipped == pixels.flip(3)).all(dim=(1, 2, 3)).sum().item()
-    assert 16 < mirrored < 48
-    assert ((flipped == pixels.flip(3)) | (flipped == pixels)).all()
+def test_a_balanced_epoch_draws_each_class_equally_often() -> None:
+    labels = np.repeat([0, 1], [3900, 100])
+    rows = epoch_rows(labels, "balanced", 0, 0)
+    assert labels[rows].mean() == pytest.approx(0.5, abs=0.03)
 
 
 def test_normalize_of_a_hand_worked_pixel() -> None:

@@ -9,7 +9,7 @@ from mobilekd.stage import Context, Inputs
 from mobilekd.stages.data import Data
 from mobilekd.training import array_sources, sources
 from mobilekd.training.data import SPLITS, open_split, read_facts
-from tests.training.test_loop import Quiet
+from tests.training.toy import Quiet
 
 
 def write_image(path: Path, seed: int, size: tuple[int, int] = (20, 14)) -> None:

@@ -1,0 +1,96 @@
+"""Where a run computes and in which precision, and torch.compile."""
+
+import contextlib
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import nn
+
+from mobilekd.errors import StageError
+
+
+def choose(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Return the device of a recipe; of several GPUs the one that torchrun's LOCAL_RANK names.
+
+    Raises:
+        StageError: CUDA is asked for and there is none.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise StageError("device is 'cuda', and torch finds no CUDA device", hint="set device = 'cpu' or 'auto'")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the largest device memory so far; on the CPU the largest resident set of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class Precision:
+    """The autocast of a forward pass, and for fp16 the scale of the loss (`scaler`; it passes through otherwise)."""
+
+    def __init__(self, name: Literal["fp32", "bf16", "fp16"], device: torch.device) -> None:
+        """Raise a StageError for fp16 on a device without it."""
+        if name == "fp16" and device.type != "cuda":
+            raise StageError(
+                f"precision is 'fp16' on {device.type}", hint="set precision = 'bf16', or use a CUDA device"
+            )
+        self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+        self._device = device
+        self.is_scaled = name == "fp16"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.is_scaled)
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context of a forward pass."""
+        if self._dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, self._dtype)
+
+
+def eager(network: nn.Module) -> contextlib.AbstractContextManager[object]:
+    """Return a context in which a network that `compiled` holds runs without its compiled code."""
+    if "forward" not in vars(network):
+        return contextlib.nullcontext()  # `set_stance` alone imports the compiler, which takes seconds
+    stance: contextlib.AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+@contextlib.contextmanager
+def compiled(network: nn.Module, device: torch.device, *, enabled: bool) -> Iterator[None]:
+    """Run the network through torch.compile while the context is open; its parameters keep their names.
+
+    Raises:
+        StageError: There is no compiler, or it fails.
+    """
+    if not enabled:
+        yield
+        return
+    compilers = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++"]
+    if device.type == "cpu" and not any(map(shutil.which, compilers)):
+        raise StageError(
+            f"torch.compile needs a C++ compiler; not found: {', '.join(compilers)}",
+            hint="install g++ or point CXX to a compiler, or set compile = false",
+        )
+    eager_forward = network.forward
+
+    # torch.compile passes over functions of its own files, so nn.Module.compile leaves an nn.Sequential uncompiled.
+    def forward(*inputs: object) -> object:
+        return eager_forward(*inputs)
+
+    network.forward = torch.compile(forward)
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as cause:
+        first = str(cause).strip().partition("\n")[0]
+        raise StageError(f"torch.compile failed: {first}", hint="set compile = false") from cause
+    finally:
+        del network.forward

@@ -1,0 +1,67 @@
+"""Which images a step sees, and a thread that prepares the next batch while the device computes."""
+
+import functools
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mobilekd.method import Batch
+from mobilekd.training.data import Images
+from mobilekd.training.parallel import Group
+from mobilekd.training.recipe import Recipe
+from mobilekd.training.views import Views
+
+
+def epoch_rows(
+    labels: NDArray[np.int64], sampling: Literal["shuffled", "balanced"], seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """Return the rows of an epoch in order, as many as there are labels; they depend on the seed and epoch alone."""
+    rng = np.random.default_rng((seed, epoch))
+    if sampling == "shuffled":
+        return rng.permutation(len(labels))
+    share = 1 / np.bincount(labels)[labels]
+    return rng.choice(len(labels), len(labels), p=share / share.sum())
+
+
+class Feed:
+    """The batches of a run by step, as this process sees them: its share of each."""
+
+    def __init__(self, images: Images, recipe: Recipe, device: torch.device, group: Group) -> None:
+        self._labels, self._recipe = images.labels, recipe
+        self._views = Views(images, recipe.augmentation, recipe.seed, device)
+        self.steps_per_epoch = recipe.steps_per_epoch(len(images))
+        self.steps = recipe.epochs * self.steps_per_epoch
+        self.batch_images = recipe.batch_images(len(images))
+        self._share = group.share(self.batch_images)
+        self._ahead = recipe.workers or int(device.type == "cuda")
+        self._thread = ThreadPoolExecutor(1, "mobilekd-feed") if self._ahead else None
+        self._coming: deque[tuple[int, Future[Batch]]] = deque()
+        self._rows = functools.lru_cache(maxsize=2)(self._epoch_rows)  # the thread may be an epoch ahead
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step, and have the next ones prepared."""
+        if self._thread is None:
+            return self._build(step)
+        while self._coming and self._coming[0][0] != step:
+            self._coming.popleft()[1].cancel()
+        first = step + len(self._coming)
+        for coming in range(first, min(step + self._ahead + 1, self.steps)):
+            self._coming.append((coming, self._thread.submit(self._build, coming)))
+        return self._coming.popleft()[1].result()
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+
+    def _epoch_rows(self, epoch: int) -> torch.Tensor:
+        return torch.from_numpy(epoch_rows(self._labels, self._recipe.sampling, self._recipe.seed, epoch))
+
+    def _build(self, step: int) -> Batch:
+        epoch, index = divmod(step, self.steps_per_epoch)
+        rows = self._rows(epoch)[index * self.batch_images : (index + 1) * self.batch_images][self._share]
+        return self._views.batch(rows, self._recipe.view(epoch), step / self.steps)

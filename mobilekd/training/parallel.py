@@ -1,0 +1,72 @@
+"""Several processes that train one network: torchrun starts them, each computes its share of every batch."""
+
+import atexit
+import math
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, distributed
+
+from mobilekd.errors import StageError
+
+
+class Group:
+    """The processes of a run; one process is a group of its own."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Join the group that RANK and WORLD_SIZE name, over gloo on the CPU and nccl on CUDA."""
+        self.rank, self.size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        self._device = device
+        if self.size > 1 and not distributed.is_initialized():
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            atexit.register(distributed.destroy_process_group)  # later runs of the process use the group again
+
+    def share(self, count: int) -> slice:
+        """Return which of so many images this process takes; the shares are contiguous and differ by at most one.
+
+        Raises:
+            StageError: A process would have none.
+        """
+        if count < self.size:
+            raise StageError(
+                f"{count} images for {self.size} processes", hint="raise batch_size or start fewer processes"
+            )
+        return part(count, self.size, self.rank)
+
+    def sum_in_place(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all processes: one all-reduce of all values behind each other."""
+        if self.size == 1:
+            return
+        flat = torch.cat([one.reshape(-1).float() for one in tensors])
+        distributed.all_reduce(flat)
+        for one, piece in zip(tensors, torch.split(flat, [one.numel() for one in tensors]), strict=True):
+            one.copy_(piece.view(one.shape))
+
+    def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
+        """Give every process the values of process 0."""
+        for one in tensors if self.size > 1 else ():
+            values = one.contiguous()
+            distributed.broadcast(values, 0)
+            one.copy_(values)
+
+    def total(self, number: int) -> int:
+        """Return the sum of a number over all processes."""
+        if self.size == 1:
+            return number
+        counter = torch.tensor(number, device=self._device)
+        distributed.all_reduce(counter)
+        return int(counter)
+
+
+def part(count: int, parts: int, index: int) -> slice:
+    """Return the index-th of `parts` contiguous parts of `count` things, the larger ones first.
+
+    Example:
+        >>> [part(8, 3, index) for index in range(3)]
+        [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
+    """
+    size = math.floor(count / parts)
+    larger = count % parts
+    start = index * size + min(index, larger)
+    return slice(start, start + size + (index < larger))
