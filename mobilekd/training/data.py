@@ -79,5 +79,7 @@ class Images:
 
 def open_split(folder: Path, split: Split) -> Images:
     """Open one split of a Dataset artifact; the images stay on disk until they are read."""
-    images = np.load(folder / f"{split}_images.npy", mmap_mode="r")
+    images = np.load(
+        folder / f"{split}_images.npy", mmap_mode="c"
+    )  # "c": torch warns of arrays it could write to but must not
     return Images(images, np.load(folder / f"{split}_labels.npy"), read_facts(folder))
