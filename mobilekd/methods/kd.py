@@ -25,7 +25,7 @@ class Kd(Method):
     ) -> "Mapping[str, Tensor]":
         """Return "soft"."""
         del batch, adapters
-        return {"soft": softened_kl(student.logits, teacher.logits, self.temperature)}
+        return {"soft": softened_kl(student.logits, teacher.logits.detach(), self.temperature)}
 
 
 def softened_kl(student_logits: "Tensor", teacher_logits: "Tensor", temperature: float) -> "Tensor":

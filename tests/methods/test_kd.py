@@ -1,13 +1,12 @@
 import pytest
-import torch
 from torch import tensor
 
 from mobilekd.method import Outputs
 from mobilekd.methods.kd import Kd, softened_kl
+from tests.methods.cases import batch
 
 TEACHER = tensor([[3.0, 1.0], [0.5, 0.0]])
 STUDENT = tensor([[1.0, 2.0], [0.0, 1.0]])
-LABELS = tensor([0, 1])
 
 
 def test_softened_kl_matches_hand_worked_value() -> None:
@@ -24,15 +23,16 @@ def test_softened_kl_ignores_a_constant_added_to_all_logits() -> None:
     assert moved.item() == pytest.approx(softened_kl(STUDENT, TEACHER, temperature=2.0).item(), abs=1e-5)
 
 
-def test_terms_weigh_the_teacher_by_soft_weight() -> None:
-    terms = Kd(temperature=1.0, soft_weight=0.25).terms(Outputs(STUDENT), Outputs(TEACHER), LABELS, None)
-    hard = torch.nn.functional.cross_entropy(STUDENT, LABELS)
-    assert terms["hard"].item() == pytest.approx(0.75 * hard.item())
-    assert terms["soft"].item() == pytest.approx(0.25 * softened_kl(STUDENT, TEACHER, 1.0).item())
+def test_the_term_is_the_softened_kl_at_its_temperature() -> None:
+    terms = Kd(temperature=1.5).terms(Outputs(STUDENT), Outputs(TEACHER), batch(), None)
+    assert {name: value.item() for name, value in terms.items()} == {"soft": softened_kl(STUDENT, TEACHER, 1.5).item()}
 
 
-def test_the_gradient_reaches_the_student_only() -> None:
-    student, teacher = STUDENT.clone().requires_grad_(), TEACHER.clone()
-    sum(Kd().terms(Outputs(student), Outputs(teacher), LABELS, None).values()).backward()
-    assert student.grad is not None
-    assert teacher.grad is None
+@pytest.mark.parametrize(("progress", "weight"), [(0.1, 0.0), (0.25, 1.0), (0.3, 2.0), (0.8, 2.0), (0.9, 0.0)])
+def test_weight_starts_rises_and_ends(progress: float, weight: float) -> None:
+    assert Kd(weight=2.0, start=0.2, end=0.8, ramp=0.1).weight_at(progress) == pytest.approx(weight)
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine"])
+def test_decay_is_half_way_down_in_the_middle(decay: str) -> None:
+    assert Kd.model_validate({"decay": decay}).weight_at(0.5) == pytest.approx(0.5)
