@@ -41,6 +41,11 @@ class Student(Artifact):
 
 
 @dataclass(frozen=True, slots=True)
+class Baseline(Artifact):
+    """The student trained alone: the same files as `Teacher`."""
+
+
+@dataclass(frozen=True, slots=True)
 class QatStudent(Artifact):
     """The fake-quant student: the same files as `Teacher`; the logits are those of the network as trained."""
 

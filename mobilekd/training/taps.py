@@ -99,7 +99,9 @@ def tap_paths(network: nn.Module, example: Tensor) -> tuple[str, ...]:
     ran = _trace(network, example)
     shapes = {one.path: one.shape for one in ran}
     listed = _feature_info(network)
-    if listed and all(len(shapes.get(path, ())) == 4 for path in listed):
+    if listed and all(path in shapes for path in listed):
+        if any(len(shapes[path]) != 4 for path in listed):
+            raise _no_stages(network)
         return listed
     maps = [one for one in ran if one.path and len(one.shape) == 4]
     maps = [one for one in maps if one.shape[2:] != (1, 1)] or maps
@@ -109,11 +111,15 @@ def tap_paths(network: nn.Module, example: Tensor) -> tuple[str, ...]:
         if size not in chosen or one.depth <= chosen[size].depth:
             chosen[size] = one
     if not chosen:
-        raise ConfigError(
-            f"{type(network).__name__} gives no feature map [batch, channels, height, width] to distil from",
-            hint="use a method that reads logits, as kd",
-        )
+        raise _no_stages(network)
     return tuple(one.path for one in sorted(chosen.values(), key=maps.index))
+
+
+def _no_stages(network: nn.Module) -> ConfigError:
+    return ConfigError(
+        f"{type(network).__name__} gives no feature maps [batch, channels, height, width] to distil from",
+        hint="use a method that reads logits or the embedding, as kd",
+    )
 
 
 def classifier_path(network: nn.Module, example: Tensor) -> str:
