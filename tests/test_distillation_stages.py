@@ -36,7 +36,7 @@ REFUSED = [
     ({"method": []}, "no method is named"),
     ({"method_options": {"kd": {"temperatur": 2.0}}}, "no option 'temperatur'; did you mean 'temperature'"),
     ({"method_options": {"kd": {"temperature": -2.0}}}, "temperature is -2.0"),
-    ({"method_options": {"dk": {}}}, "method_options has 'dk', which is not distilled; did you mean 'kd'"),
+    ({"method_options": {"dk": {}}}, "method_options has 'dk', which is not distilled; known: kd"),
     ({"soft_weight": 1.5}, "less than or equal to 1"),
     ({"soft_weight": 0.0, "soft_first": 0.5}, "soft_first needs a method on logits"),
     ({"student_stages": ["a"], "teacher_stages": ["a", "b"]}, "name 1 and 2 modules"),
