@@ -178,3 +178,29 @@ def test_two_teachers_train_one_student(folder, data, teacher, tmp_path) -> None
     stage = distill(extra_teachers=[extra], combine="confidence")
     artifact, _ = made(stage, folder / "two", data, teacher)
     assert facts(artifact)["extra_teachers"] == [WIDE]
+
+
+def test_a_teacher_of_which_views_come_again_is_remembered(folder, data, teacher) -> None:
+    pytest.importorskip("mobilekd.training.soft_labels")
+    _, silent = made(distill(views=1, epochs=2), folder / "views", data, teacher)
+    assert silent.lines[0] == "distill: 0.1 hard + 0.9 kd(temperature 4); the teacher's logits are cached"
+
+
+def test_layers_train_each_with_its_method(folder, data, teacher) -> None:
+    pytest.importorskip("mobilekd.methods.attention_transfer")
+    pair = {"student": "layer1", "teacher": "layer2", "method": "attention_transfer", "weight": 500.0}
+    artifact, silent = made(distill(method=[], layers=[pair]), folder / "layers", data, teacher)
+    assert silent.lines[0].startswith("distill: 1 hard + 500 attention_transfer(layer1 from layer2")
+    assert facts(artifact)["method"] == ["attention_transfer@layer1"]
+
+
+def test_quantization_takes_methods_on_logits_alone() -> None:
+    pytest.importorskip("mobilekd.methods.attention_transfer")
+    with pytest.raises(ValidationError, match="an exported network has logits only"):
+        Quantize(method="attention_transfer")
+
+
+def test_a_method_on_features_is_joined_by_kd_where_the_logits_have_a_share() -> None:
+    pytest.importorskip("mobilekd.methods.attention_transfer")
+    strategy = distill(method="attention_transfer", soft_weight=0.9).strategy()
+    assert [part.name for part in strategy.parts] == ["kd", "attention_transfer"]

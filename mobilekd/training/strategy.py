@@ -34,7 +34,8 @@ class Part:
     def __str__(self) -> str:
         """Return the part as `Strategy.describe` shows it, as "0.9 kd(temperature 4)"."""
         fields = type(self.method).model_fields
-        values = {name: getattr(self.method, name) for name in fields if name != "weight"}
+        own_first = sorted(fields, key=lambda name: name in Method.model_fields)
+        values = {name: getattr(self.method, name) for name in own_first if name != "weight"}
         told = [
             f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in values.items()
