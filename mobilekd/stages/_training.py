@@ -1,37 +1,60 @@
-"""Options and files that the three training stages share."""
+"""Options and files that the training stages share."""
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from mobilekd.artifacts import Artifact, write_json
-from mobilekd.method import Method
-from mobilekd.stage import Stage
+from mobilekd.artifacts import Artifact, Dataset, write_json
+from mobilekd.errors import ConfigError
+from mobilekd.stage import Context, Inputs, Stage
 from mobilekd.stages._packages import missing_packages
 from mobilekd.training.networks import check_name, source_files
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from mobilekd.method import Batch
     from mobilekd.training.data import Images
-    from mobilekd.training.loop import History, Loss, Recipe
+    from mobilekd.training.loop import History, Recipe
 
 
 class TrainingStage(Stage):
-    """How to train; see `mobilekd.training.loop.Recipe` for each."""
+    """How to train; see `mobilekd.training.loop.Recipe` and `mobilekd.training.augmentation.Augmentation` for each."""
 
     tools: ClassVar[tuple[str, ...]] = ("torch", "timm", "numpy")
 
     epochs: int = Field(default=20, ge=0, le=10000)
     batch_size: int = Field(default=64, ge=2)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    weight_decay: float = Field(default=0.05, ge=0)
+    train_images: int = Field(default=0, ge=0)
+    views: int = Field(default=0, ge=0)
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=3e-3, gt=0)
+    base_batch_size: int = Field(default=0, ge=0)
+    schedule: Literal["cosine", "step", "onecycle"] = "cosine"
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = Field(default=0.05, ge=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    patience: int = Field(default=0, ge=0)
+
     shift_pixels: int = Field(default=3, ge=0)
     flip: bool = False
+    cutout_pixels: int = Field(default=0, ge=0)
+    randaugment: int = Field(default=0, ge=0)
+    randaugment_magnitude: int = Field(default=9, ge=0, le=30)
+    mixup: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    accumulation: int = Field(default=1, ge=1)
+    workers: int = Field(default=0, ge=0)
     threads: int = Field(default=2, ge=1)
     seed: int = 0
 
@@ -41,10 +64,12 @@ class TrainingStage(Stage):
 
     def recipe(self) -> "Recipe":
         """Return the training options as the loop takes them."""
+        from mobilekd.training.augmentation import Augmentation
         from mobilekd.training.loop import Recipe
 
         names = Recipe.__dataclass_fields__.keys() & type(self).model_fields.keys()
-        return Recipe(**{name: getattr(self, name) for name in names})
+        augmentation = Augmentation(**{name: getattr(self, name) for name in Augmentation.__dataclass_fields__})
+        return Recipe(**{name: getattr(self, name) for name in names}, augmentation=augmentation)
 
 
 class NetworkStage(TrainingStage):
@@ -74,18 +99,53 @@ class NetworkStage(TrainingStage):
         files = source_files(self.network, self.checkpoint_path())
         return {path.name: scan(path) for path in files}
 
-    def build_network(self, images: "Images") -> "nn.Module":
-        """Return the seeded network, checked against the data."""
+    def build_network(self, images: "Images", *, generation: int = 0) -> "nn.Module":
+        """Return the network, checked against the data; its new weights are seeded with seed + generation."""
         import torch
 
         from mobilekd.training import networks
 
-        torch.manual_seed(self.seed)
+        torch.manual_seed(self.seed + generation)
         torch.set_num_threads(self.threads)
         classes = len(images.facts.classes)
         network = networks.build(self.network, classes, pretrained=self.pretrained, checkpoint=self.checkpoint_path())
         networks.check_output(network, self.network, torch.from_numpy(images.normalized(slice(0, 2))), classes)
         return networks.channels_last(network)
+
+    def train_alone(self, inputs: Inputs, context: Context) -> None:
+        """Train with cross-entropy on the labels and write the result.
+
+        Raises:
+            ConfigError: There is neither training nor a trained network.
+        """
+        from torch.nn.functional import cross_entropy
+
+        from mobilekd.training.loop import Run, fit
+
+        name = self.stage_name()
+        if self.epochs == 0 and not (self.checkpoint or self.pretrained):
+            raise ConfigError(
+                f"{name}.epochs is 0, and there is neither {name}.checkpoint nor {name}.pretrained",
+                hint="give the weights of a trained network, or train one",
+            )
+        train, validation, test = open_splits(inputs)
+        network = self.build_network(train)
+
+        def loss(batch: "Batch") -> "dict[str, Tensor]":
+            return {"hard": cross_entropy(network(batch.images), batch.targets)}
+
+        run = Run(name, network, loss, train, validation, context.scratch / "checkpoint.pt", context.progress)
+        history = fit(run, self.recipe())
+        facts = {"network": self.network, "classes": len(train.facts.classes)}
+        write_result(context.out, network, facts=facts, history=history, test=test)
+
+
+def open_splits(inputs: Inputs) -> "tuple[Images, Images, Images]":
+    """Return the images to train with, to validate with and to test with."""
+    from mobilekd.training.data import open_split
+
+    folder = inputs.newest(Dataset).path
+    return open_split(folder, "train"), open_split(folder, "calibration"), open_split(folder, "test")
 
 
 def write_result(
@@ -128,57 +188,3 @@ def load_network(artifact: Artifact) -> "nn.Module":
     network = networks.build(facts["network"], facts["classes"])
     network.load_state_dict(safetensors.torch.load_file(artifact.path / "model.safetensors"))
     return networks.channels_last(network.eval())
-
-
-def read_method(name: str, options: Mapping[str, Any]) -> Method:
-    """Return a distillation method with its options set."""
-    from mobilekd.plugins import METHODS
-
-    method: type[Method] = METHODS.load(name)
-    known = {key: value for key, value in options.items() if key in method.model_fields and value is not None}
-    return method.model_validate(known)
-
-
-def known_method(name: str) -> str:
-    """Return the name of a distillation method if there is a file for it.
-
-    Raises:
-        ValueError: There is none; the message lists what there is.
-    """
-    from mobilekd.plugins import METHODS
-
-    if name not in METHODS.names():
-        raise ValueError(f"there is no method {name!r}; known: {', '.join(METHODS.names())}")
-    return name
-
-
-class Distils(Protocol):
-    """A stage with a distillation method."""
-
-    @property
-    def method(self) -> str:
-        """Name of the method."""
-
-    @property
-    def temperature(self) -> float:
-        """Divides both logits."""
-
-    @property
-    def soft_weight(self) -> float:
-        """Share of the teacher's term."""
-
-
-def distillation_loss(stage: Distils, student: "nn.Module", teacher: "nn.Module") -> "Loss":
-    """Return the loss of a stage's method, for a student and a teacher that see the same pixels."""
-    import torch
-
-    from mobilekd.method import Outputs
-
-    method = read_method(stage.method, {"temperature": stage.temperature, "soft_weight": stage.soft_weight})
-
-    def loss(images: "Tensor", labels: "Tensor") -> "Mapping[str, Tensor]":
-        with torch.no_grad():
-            target = Outputs(teacher(images))
-        return method.terms(Outputs(student(images)), target, labels, None)
-
-    return loss

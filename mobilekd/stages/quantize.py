@@ -1,23 +1,17 @@
 """Fine-tune the student to int8: calibrate, then train with its own rounding, the teacher kept on."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mobilekd import artifacts
 from mobilekd.artifacts import Dataset, Student, Teacher, write_json
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages._calibration import CalibrationStage, Calibrator
+from mobilekd.stages._distillation import MethodOptions
 from mobilekd.stages._packages import missing_packages
-from mobilekd.stages._training import (
-    TrainingStage,
-    distillation_loss,
-    known_method,
-    load_network,
-    network_facts,
-    write_result,
-)
+from mobilekd.stages._training import TrainingStage, load_network, network_facts, open_splits, write_result
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -30,37 +24,48 @@ _JUDGED_IMAGES = 64
 _WORSE = 0.002
 
 
-class Quantize(CalibrationStage, TrainingStage):
+class Quantize(CalibrationStage, MethodOptions, TrainingStage):
     """Options of quantization: calibration, then training with the rounding (QAT); epochs = 0 stops at calibration.
 
     Those of calibration and of mixed precision: `CalibrationStage`.
 
     Attributes:
-        method, temperature, soft_weight: Distillation from the teacher during QAT; see `Distill`.
+        method, method_options, temperature, soft_weight: Distillation from the teacher during QAT, on logits alone; see
+            `MethodOptions`.
         scales: "learned" trains every scale (LSQ); "fixed" keeps activations as calibrated, weights at their range.
-        train_images: Images of an epoch; 0 means all.
-        ema: Decay of a moving average of the weights that ships in their place; 0 switches it off.
+        precision, compile: Fixed: the rounding is trained in fp32, as exported.
     """
 
     needs = (Dataset, Teacher, Student)
     makes = artifacts.QatStudent
     tools: ClassVar[tuple[str, ...]] = (*TrainingStage.tools, "torchao")
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     epochs: int = Field(default=3, ge=0, le=10000)
     learning_rate: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    method: str = "kd"
-    temperature: float = Field(default=4.0, gt=0)
-    soft_weight: float = Field(default=0.9, ge=0, le=1)
     scales: Literal["learned", "fixed"] = "learned"
-    train_images: int = Field(default=0, ge=0)
-    ema: float = Field(default=0.0, ge=0, lt=1)
 
-    @field_validator("method")
+    @field_validator("precision")
     @classmethod
-    def _method_is_known(cls, name: str) -> str:
-        return known_method(name)
+    def _precision_is_fp32(cls, precision: str) -> str:
+        if precision != "fp32":
+            raise ValueError("quantization is trained in fp32: another precision would hide the rounding to int8")
+        return precision
+
+    @field_validator("compile")
+    @classmethod
+    def _is_not_compiled(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic calls it
+        if value:
+            raise ValueError("an exported network can't be compiled again; leave compile out")
+        return value
+
+    @model_validator(mode="after")
+    def _methods_read_logits(self) -> Self:
+        for part in self.strategy().parts:
+            if part.method.uses_features():
+                raise ValueError(f"method {part.name!r} reads features, and an exported network has logits only")
+        return self
 
     def missing(self) -> tuple[str, ...]:
         """Return the packages that are not installed."""
@@ -71,12 +76,10 @@ class Quantize(CalibrationStage, TrainingStage):
         import torch
 
         from mobilekd.quantization import qat
-        from mobilekd.training.data import open_split
 
         torch.manual_seed(self.seed)
         torch.set_num_threads(self.threads)
-        folder = inputs.newest(Dataset).path
-        train, validation, test = (open_split(folder, split) for split in ("train", "calibration", "test"))
+        train, validation, test = open_splits(inputs)
         student = inputs.newest(Student)
         prepared, mixed = self._calibrated(student, (train, validation), context)
         judge = _Judge(prepared, validation)
@@ -89,7 +92,7 @@ class Quantize(CalibrationStage, TrainingStage):
         qat.snap_biases(prepared)
         write_json(context.out / "layers.json", {"calibrated": before, "trained": after})
         facts: dict[str, object] = {
-            "method": self.method,
+            "method": [part.name for part in self.strategy().parts],
             "symmetry": self.symmetry,
             "equalize": self.equalize,
             "keep_float": sorted({*self.keep_float, *(mixed.layers if mixed else ())}),
@@ -113,14 +116,26 @@ class Quantize(CalibrationStage, TrainingStage):
     ) -> "History":
         from mobilekd.quantization import qat
         from mobilekd.training.loop import Run, fit
+        from mobilekd.training.objective import TeacherNetwork
 
         if not self.epochs:
             return []
         if self.scales == "learned":
             qat.learn_scales(prepared)
-        loss = distillation_loss(self, prepared, load_network(inputs.newest(Teacher)))
+        teacher = TeacherNetwork(load_network(inputs.newest(Teacher)))
+        loss = self.objective(prepared, (teacher,), splits[0])
         checkpoint = context.scratch / "checkpoint.pt"
-        run = Run("quantize", prepared, loss, *splits, checkpoint, context.progress, in_train_mode=False)
+        context.progress.say(f"quantize: {loss.describe()}; {loss.teacher_use()}")
+        run = Run(
+            "quantize",
+            prepared,
+            loss,
+            *splits,
+            checkpoint,
+            context.progress,
+            in_train_mode=False,
+            adapters=loss.adapters,
+        )
         return fit(run, self.recipe())
 
 

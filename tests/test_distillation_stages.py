@@ -1,0 +1,206 @@
+"""The stages that train: their options, and what they leave for tiny networks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+
+from mobilekd import artifacts
+from mobilekd.artifacts import Artifact, Baseline, Dataset, Student, digest_tree
+from mobilekd.stage import Context, Inputs, Stage
+from mobilekd.stages.alone import Alone
+from mobilekd.stages.assistant import Assistant
+from mobilekd.stages.distill import Distill
+from mobilekd.stages.quantize import Quantize
+from mobilekd.stages.teacher import Teacher
+from mobilekd.training.data import SPLITS, DatasetFacts, write_facts
+from tests.toys import Silent
+from tests.training.nets import wide
+
+NARROW, WIDE = "python:tests.training.nets:narrow", "python:tests.training.nets:wide"
+FEW = {"epochs": 1, "batch_size": 8, "threads": 1, "shift_pixels": 1}
+EXTRA = {"network": WIDE, "checkpoint": "x.pt"}
+
+
+def distill(**options: object) -> Distill:
+    return Distill.model_validate_json(json.dumps({"network": NARROW, **FEW, **options}))
+
+
+REFUSED = [
+    ({"method": "kdd"}, "there is no method 'kdd'; did you mean 'kd'"),
+    ({"method": ["kd", "kd"]}, "named twice"),
+    ({"method": []}, "no method is named"),
+    ({"method_options": {"kd": {"temperatur": 2.0}}}, "no option 'temperatur'; did you mean 'temperature'"),
+    ({"method_options": {"kd": {"temperature": -2.0}}}, "temperature is -2.0"),
+    ({"method_options": {"dk": {}}}, "method_options has 'dk', which is not distilled; known: kd"),
+    ({"soft_weight": 1.5}, "less than or equal to 1"),
+    ({"soft_weight": 0.0, "soft_first": 0.5}, "soft_first needs a method on logits"),
+    ({"student_stages": ["a"], "teacher_stages": ["a", "b"]}, "name 1 and 2 modules"),
+    ({"combine": "confidence"}, "with one teacher"),
+    ({"extra_teachers": [{**EXTRA, "weight": 2.0}]}, "counts with combine = 'weighted' only"),
+    ({"extra_teachers": [{**EXTRA, "network": "timm:resnet19"}]}, "timm has no network 'resnet19'"),
+    ({"layers": [{"student": "a", "teacher": "b", "method": "kd"}]}, "does not compare feature maps alone"),
+    ({"generations": 0}, "greater than or equal to 1"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), REFUSED)
+def test_options_that_do_not_hold_are_refused_with_the_choices(options, told) -> None:
+    with pytest.raises(ValidationError) as caught:
+        distill(**options)
+    assert told in str(caught.value)
+
+
+ACCEPTED = [
+    ({}, "0.1 hard + 0.9 kd(temperature 4)"),
+    ({"temperature": 2, "soft_weight": 0.5}, "0.5 hard + 0.5 kd(temperature 2)"),
+    ({"temperature": 2.0, "method_options": {"kd": {"temperature": 3}}}, "0.1 hard + 0.9 kd(temperature 3)"),
+    ({"method": [], "soft_weight": 0.3}, "0.7 hard + 0.3 kd(temperature 4)"),
+    (
+        {"soft_first": 0.2, "method_options": {"kd": {"weight": 2.0, "decay": "linear"}}},
+        "0.1 hard + 1.8 kd(temperature 4, decay linear); the first 20% of the run on logits alone",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "described"), ACCEPTED)
+def test_options_mean_one_objective(options, described) -> None:
+    assert distill(**options).strategy().describe() == described
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [({"precision": "bf16"}, "trained in fp32"), ({"compile": True}, "can't be compiled again")]
+)
+def test_quantization_is_trained_in_fp32_without_a_compiler(options, told) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Quantize(**options)
+
+
+def test_the_default_recipe_is_that_of_before() -> None:
+    recipe = distill().recipe()
+    assert (recipe.precision, recipe.compile, recipe.accumulation, recipe.views) == ("fp32", False, 1, 0)
+    assert (recipe.schedule, recipe.ema, recipe.patience) == ("cosine", 0.0, 0)
+
+
+def test_extra_teachers_enter_the_key(tmp_path) -> None:
+    (tmp_path / "x.pt").write_bytes(b"weights")
+    stage = distill(extra_teachers=[{"network": WIDE, "checkpoint": str(tmp_path / "x.pt")}])
+    assert "extra_teachers[0]: x.pt" in stage.sources(lambda path: path.name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("stages")
+
+
+@pytest.fixture(scope="module")
+def data(folder) -> Dataset:
+    """24 images of 8 x 8 pixels in each split; a class is one bright channel."""
+    rng = np.random.default_rng(0)
+    out = folder / "data"
+    out.mkdir()
+    for split in SPLITS:
+        labels = np.arange(24) % 3
+        images = rng.integers(0, 128, (24, 8, 8, 3))
+        images[np.arange(24), :, :, labels] += 100
+        np.save(out / f"{split}_images.npy", images.astype(np.uint8))
+        np.save(out / f"{split}_labels.npy", labels.astype(np.int64))
+    counts = dict.fromkeys(SPLITS, 24)
+    write_facts(DatasetFacts("toy", ("r", "g", "b"), (8, 8), (0.5,) * 3, (0.25,) * 3, "none", counts, "", ""), out)
+    return Dataset(out, digest_tree(out))
+
+
+def made(stage: Stage, folder: Path, *before: Artifact) -> tuple[Artifact, Silent]:
+    out, scratch, silent = folder / "out", folder / "scratch", Silent()
+    out.mkdir(parents=True)
+    scratch.mkdir()
+    stage.run(Inputs(before), Context(out, scratch, folder, silent))
+    return stage.makes(out, digest_tree(out)), silent
+
+
+@pytest.fixture(scope="module")
+def teacher(folder, data) -> artifacts.Teacher:
+    artifact, _ = made(Teacher(network=WIDE, **FEW), folder / "teacher", data)
+    assert isinstance(artifact, artifacts.Teacher)
+    return artifact
+
+
+def facts(artifact: Artifact) -> dict:
+    return json.loads((artifact.path / "network.json").read_text())
+
+
+def test_a_student_alone_is_a_baseline_and_no_student(folder, data) -> None:
+    artifact, _ = made(Alone(network=NARROW, **FEW), folder / "alone", data)
+    assert (type(artifact), isinstance(artifact, Student)) == (Baseline, False)
+    assert "top1_test" in json.loads((artifact.path / "metrics.json").read_text())
+
+
+def test_a_student_says_its_objective_and_keeps_it(folder, data, teacher) -> None:
+    artifact, silent = made(distill(), folder / "student", data, teacher)
+    assert silent.lines[0] == "distill: 0.1 hard + 0.9 kd(temperature 4); the teacher runs in every step"
+    known = facts(artifact)
+    assert (known["objective"], known["method"]) == ("0.1 hard + 0.9 kd(temperature 4)", ["kd"])
+    assert 0 <= known["teacher_top1"] <= 1
+
+
+def test_an_assistant_is_the_newest_teacher(folder, data, teacher) -> None:
+    options = {**FEW, "network": WIDE}
+    assistant, _ = made(Assistant(**options), folder / "assistant", data, teacher)
+    assert Inputs((teacher, assistant)).newest(artifacts.Teacher) is assistant
+
+
+def test_born_again_generations_have_a_checkpoint_each_and_the_last_one_is_kept(folder, data, teacher) -> None:
+    artifact, _ = made(distill(generations=2), folder / "born", data, teacher)
+    states = [torch.load(folder / f"born/scratch/checkpoint{one}.pt", weights_only=True)["network"] for one in (1, 2)]
+    kept = safetensors.torch.load_file(artifact.path / "model.safetensors")
+    torch.testing.assert_close(kept["linear.weight"], states[1]["linear.weight"])
+    assert not torch.equal(states[0]["linear.weight"], states[1]["linear.weight"])
+    assert len(facts(artifact)["top1_of_generations"]) == 2
+
+
+def test_the_first_generation_is_the_student_of_one_generation(folder, data, teacher) -> None:
+    made(distill(), folder / "single", data, teacher)
+    made(distill(generations=2), folder / "double", data, teacher)
+    first, second = (
+        torch.load(folder / f"{name}/scratch/checkpoint1.pt", weights_only=True)["network"]
+        for name in ("single", "double")
+    )
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+
+
+def test_two_teachers_train_one_student(folder, data, teacher, tmp_path) -> None:
+    torch.save(wide().state_dict(), tmp_path / "second.pt")
+    extra = {"network": WIDE, "checkpoint": str(tmp_path / "second.pt")}
+    stage = distill(extra_teachers=[extra], combine="confidence")
+    artifact, _ = made(stage, folder / "two", data, teacher)
+    assert facts(artifact)["extra_teachers"] == [WIDE]
+
+
+def test_a_teacher_of_which_views_come_again_is_remembered(folder, data, teacher) -> None:
+    pytest.importorskip("mobilekd.training.soft_labels")
+    _, silent = made(distill(views=1, epochs=2), folder / "views", data, teacher)
+    assert silent.lines[0] == "distill: 0.1 hard + 0.9 kd(temperature 4); the teacher's logits are cached"
+
+
+def test_layers_train_each_with_its_method(folder, data, teacher) -> None:
+    pytest.importorskip("mobilekd.methods.attention_transfer")
+    pair = {"student": "layer1", "teacher": "layer2", "method": "attention_transfer", "weight": 500.0}
+    artifact, silent = made(distill(method=[], layers=[pair]), folder / "layers", data, teacher)
+    assert silent.lines[0].startswith("distill: 1 hard + 500 attention_transfer(layer1 from layer2")
+    assert facts(artifact)["method"] == ["attention_transfer@layer1"]
+
+
+def test_quantization_takes_methods_on_logits_alone() -> None:
+    pytest.importorskip("mobilekd.methods.attention_transfer")
+    with pytest.raises(ValidationError, match="an exported network has logits only"):
+        Quantize(method="attention_transfer")
+
+
+def test_a_method_on_features_is_joined_by_kd_where_the_logits_have_a_share() -> None:
+    pytest.importorskip("mobilekd.methods.attention_transfer")
+    strategy = distill(method="attention_transfer", soft_weight=0.9).strategy()
+    assert [part.name for part in strategy.parts] == ["kd", "attention_transfer"]
