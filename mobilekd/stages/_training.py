@@ -1,7 +1,9 @@
 """Options and files that the training stages share."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from mobilekd.method import Batch
     from mobilekd.training.data import Images
     from mobilekd.training.loop import History, Recipe
+    from mobilekd.training.tensorboard import TensorboardWatch
+
+_SEEN_IMAGES = 2048
 
 
 class TrainingStage(Stage):
@@ -134,10 +139,12 @@ class NetworkStage(TrainingStage):
         def loss(batch: "Batch") -> "dict[str, Tensor]":
             return {"hard": cross_entropy(network(batch.images), batch.targets)}
 
-        run = Run(name, network, loss, train, validation, context.scratch / "checkpoint.pt", context.progress)
-        history = fit(run, self.recipe())
+        checkpoint = context.scratch / "checkpoint.pt"
+        with curves(context, name) as watch:
+            run = Run(name, network, loss, train, validation, checkpoint, context.progress, watch=watch)
+            history = fit(run, self.recipe())
         facts = {"network": self.network, "classes": len(train.facts.classes)}
-        write_result(context.out, network, facts=facts, history=history, test=test)
+        write_result(context.out, network, facts=facts, history=history, test=test, known=(train, validation))
 
 
 def open_splits(inputs: Inputs) -> "tuple[Images, Images, Images]":
@@ -148,10 +155,39 @@ def open_splits(inputs: Inputs) -> "tuple[Images, Images, Images]":
     return open_split(folder, "train"), open_split(folder, "calibration"), open_split(folder, "test")
 
 
+@contextmanager
+def curves(context: Context, name: str, teacher_top1: float | None = None) -> "Iterator[TensorboardWatch | None]":
+    """Give what writes a run's curves, where the user asked for them."""
+    from mobilekd.training.tensorboard import tensorboard_watch
+
+    watch = tensorboard_watch(context.events, name, context.progress, teacher_top1=teacher_top1)
+    try:
+        yield watch
+    finally:
+        if watch is not None:
+            watch.close()
+
+
 def write_result(
-    folder: Path, network: "nn.Module", *, facts: Mapping[str, object], history: "History", test: "Images"
+    folder: Path,
+    network: "nn.Module",
+    *,
+    facts: Mapping[str, object],
+    history: "History",
+    test: "Images",
+    known: "tuple[Images, Images] | None" = None,
 ) -> None:
-    """Write what a training stage leaves: weights, network.json, history.json, metrics.json, test_logits.npy."""
+    """Write what a training stage leaves: weights, network.json, history.json, metrics.json, test_logits.npy.
+
+    Args:
+        folder: To write to.
+        network: As trained.
+        facts: For network.json.
+        history: Of the loop.
+        test: The test split.
+        known: Training and validation images; given, metrics.json has the top-1 on both (of 2,048 training images):
+            a teacher's gap between them says whether it is over-fitted.
+    """
     import numpy as np
     import safetensors.torch
 
@@ -169,6 +205,11 @@ def write_result(
     }
     if history:
         metrics["top1_validation"] = history[-1].get("top1")
+    if known is not None:
+        train, validation = known
+        seen = replace(train, images=train.images[:_SEEN_IMAGES], labels=train.labels[:_SEEN_IMAGES])
+        metrics["top1_train"] = top1(predict(network, seen), seen.labels)
+        metrics["top1_validation"] = top1(predict(network, validation), validation.labels)
     write_json(folder / "metrics.json", metrics)
 
 

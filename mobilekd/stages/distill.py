@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from pydantic import Field, model_validator
 
 from mobilekd import artifacts
-from mobilekd.artifacts import Dataset, Teacher
+from mobilekd.artifacts import Dataset, Teacher, digest_file
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages._distillation import ExtraTeacher, LayerPair, MethodOptions
-from mobilekd.stages._training import NetworkStage, load_network, open_splits, write_result
+from mobilekd.stages._soft_labels import SoftLabelStore, open_store
+from mobilekd.stages._training import NetworkStage, curves, load_network, open_splits, write_result
+from mobilekd.training.diagnosis import NOT_TERMS
 from mobilekd.training.networks import source_files
 from mobilekd.training.strategy import Combine, Part, Strategy
 
@@ -20,8 +22,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mobilekd.training.data import Images
+    from mobilekd.training.diagnosis import Diagnosis
     from mobilekd.training.loop import History
-    from mobilekd.training.objective import Objective, SoftAnswers, TeacherNetwork
+    from mobilekd.training.objective import Objective, TeacherNetwork
+
+Metrics = dict[str, float | None]
+
+_USUAL_TEMPERATURE = 4.0  # of the methods, where the stage gives none
 
 
 class Distill(MethodOptions, NetworkStage):
@@ -37,6 +44,8 @@ class Distill(MethodOptions, NetworkStage):
             "confidence": for each image by how right each teacher is.
         generations: Born-again training: so many students of this network in a row, the first from the teacher, each
             next one from the one before (https://arxiv.org/abs/1805.04770); the last is kept.
+        soft_label_top: Logits of an image that are kept when a teacher's answers are cached (with `views` above 0); 0
+            keeps all. The rest of the probability is spread evenly.
     """
 
     needs = (Dataset, Teacher)
@@ -50,6 +59,7 @@ class Distill(MethodOptions, NetworkStage):
     extra_teachers: tuple[ExtraTeacher, ...] = ()
     combine: Combine = "mean"
     generations: int = Field(default=1, ge=1)
+    soft_label_top: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _options_hold_together(self) -> Self:
@@ -90,23 +100,27 @@ class Distill(MethodOptions, NetworkStage):
 
     def run(self, inputs: Inputs, context: Context) -> None:
         """Train; the teacher sees the very pixels that the student sees."""
+        from mobilekd.training.diagnosis import FILE, write_diagnoses
         from mobilekd.training.objective import TeacherNetwork
 
         splits = open_splits(inputs)
         strategy = self.strategy()
-        teachers = self._teachers(inputs, context, splits[0])
+        store = open_store(self, context, inputs, splits[0], self.soft_label_top)
+        teachers = self._teachers(inputs, splits[0], store)
+        teacher_metrics = _metrics(inputs.newest(Teacher).path)
         tops: list[float | None] = []
         for generation in range(self.generations):
             network = self.build_network(splits[0], generation=generation)
             objective = self.objective(network, teachers, splits[0], strategy)
-            history = self._fit(network, objective, splits, context, generation)
+            history = self._fit(network, objective, inputs, context, self._title(generation))
             objective.close()
+            store.tell()
             tops.append(history[-1].get("top1") if history else None)
-            soft_labels = self._soft_labels(context, splits[0], f"generation{generation + 1}")
-            teachers, strategy = (TeacherNetwork(network, soft_labels=soft_labels),), strategy.born_again()
-        facts = self._facts(inputs, len(splits[0].facts.classes))
+            teachers, strategy = (TeacherNetwork(network),), strategy.born_again()
+        facts = self._facts(teacher_metrics, len(splits[0].facts.classes))
         facts |= {"top1_of_generations": tops} if self.generations > 1 else {}
         write_result(context.out, network, facts=facts, history=history, test=splits[2])
+        write_diagnoses(context.out / FILE, self._diagnoses(history, teacher_metrics, _metrics(context.out)))
 
     def _layer_parts(self) -> tuple[Part, ...]:
         return tuple(one.part() for one in self.layers)
@@ -115,47 +129,66 @@ class Distill(MethodOptions, NetworkStage):
         self,
         network: "nn.Module",
         objective: "Objective",
-        splits: "tuple[Images, Images, Images]",
+        inputs: Inputs,
         context: Context,
-        generation: int,
+        title: str,
     ) -> "History":
         from mobilekd.training.loop import Run, fit
 
-        title = self.stage_name() + (f" {generation + 1}/{self.generations}" if self.generations > 1 else "")
         context.progress.say(f"{title}: {objective.describe()}; {objective.teacher_use()}")
-        checkpoint = context.scratch / f"checkpoint{generation + 1}.pt"
-        run = Run(
-            title, network, objective, *splits[:2], checkpoint, context.progress, adapters=objective.adapters
-        )  # fmt: skip
-        return fit(run, self.recipe())
+        checkpoint = context.scratch / f"{title.replace('/', '-of-')}.pt"
+        adapters = objective.adapters
+        splits = open_splits(inputs)[:2]
+        teacher_top1 = _metrics(inputs.newest(Teacher).path).get("top1_validation")
+        with curves(context, title, teacher_top1) as watch:
+            run = Run(title, network, objective, *splits, checkpoint, context.progress, adapters=adapters, watch=watch)
+            return fit(run, self.recipe())
 
-    def _teachers(self, inputs: Inputs, context: Context, train: "Images") -> "tuple[TeacherNetwork, ...]":
+    def _title(self, generation: int) -> str:
+        return self.stage_name() + (f"-{generation + 1}/{self.generations}" if self.generations > 1 else "")
+
+    def _teachers(self, inputs: Inputs, train: "Images", store: SoftLabelStore) -> "tuple[TeacherNetwork, ...]":
         from mobilekd.training import networks
         from mobilekd.training.objective import TeacherNetwork
 
         classes = len(train.facts.classes)
-        built = [load_network(inputs.newest(Teacher))]
+        teacher = inputs.newest(Teacher)
+        built, digests = [load_network(teacher)], [teacher.digest]
         for one in self.extra_teachers:
             network = networks.build(one.network, classes, checkpoint=Path(one.checkpoint).expanduser())
             networks.check_output(network, one.network, _two(train), classes)
             built.append(networks.channels_last(network.eval()))
+            files = source_files(one.network, Path(one.checkpoint).expanduser())
+            digests.append(" ".join([one.network, *(digest_file(path) for path in files)]))
         weights = (1.0, *(one.weight for one in self.extra_teachers))
+        runs_anyway = self.strategy().uses_features()
         return tuple(
-            TeacherNetwork(network, weight, self._soft_labels(context, train, f"teacher{index + 1}"))
-            for index, (network, weight) in enumerate(zip(built, weights, strict=True))
+            TeacherNetwork(network, weight, None if runs_anyway else store.of(digest))
+            for network, weight, digest in zip(built, weights, digests, strict=True)
         )
 
-    def _soft_labels(self, context: Context, train: "Images", name: str) -> "SoftAnswers | None":
-        """Return where a teacher's logits are remembered; None where no view comes twice or the teacher runs anyway."""
-        if not self.views or self.strategy().uses_features():
-            return None
-        from mobilekd.training.soft_labels import SoftLabels
+    def _diagnoses(self, history: "History", teacher: Metrics, student: Metrics) -> "list[Diagnosis]":
+        from mobilekd.training.diagnosis import DistillFacts, diagnose
 
-        return SoftLabels(context.scratch / "soft_labels" / name, len(train), len(train.facts.classes))
+        parts = self.strategy().parts
+        is_one = len(parts) == 1
+        features = [part.label for part in parts if part.method.uses_features()]
+        names = [] if not history else [name for name in history[-1] if name not in NOT_TERMS | {"hard"}]
+        facts = DistillFacts(
+            history=history,
+            student_top1=student["top1_test"] or 0.0,
+            teacher_top1=teacher["top1_test"] or 0.0,
+            temperature=self.temperature or _USUAL_TEMPERATURE,
+            learning_rate=self.learning_rate,
+            optimizer=self.optimizer,
+            teacher_train_top1=teacher.get("top1_train"),
+            teacher_validation_top1=teacher.get("top1_validation"),
+            feature_terms=tuple(one for one in names if features and (is_one or one.partition(".")[0] in features)),
+        )
+        return diagnose(facts)
 
-    def _facts(self, inputs: Inputs, classes: int) -> dict[str, object]:
+    def _facts(self, metrics: Metrics, classes: int) -> dict[str, object]:
         strategy = self.strategy()
-        metrics = json.loads((inputs.newest(Teacher).path / "metrics.json").read_text(encoding="utf-8"))
         return {
             "network": self.network,
             "classes": classes,
@@ -164,6 +197,11 @@ class Distill(MethodOptions, NetworkStage):
             "teacher_top1": metrics.get("top1_validation"),
             "extra_teachers": [one.network for one in self.extra_teachers],
         }
+
+
+def _metrics(folder: Path) -> Metrics:
+    found: Metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _two(images: "Images") -> "Tensor":

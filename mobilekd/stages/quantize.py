@@ -1,6 +1,6 @@
 """Fine-tune the student to int8: calibrate, then train with its own rounding, the teacher kept on."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,7 +11,7 @@ from mobilekd.stage import Context, Inputs
 from mobilekd.stages._calibration import CalibrationStage, Calibrator
 from mobilekd.stages._distillation import MethodOptions
 from mobilekd.stages._packages import missing_packages
-from mobilekd.stages._training import TrainingStage, load_network, network_facts, open_splits, write_result
+from mobilekd.stages._training import TrainingStage, curves, load_network, network_facts, open_splits, write_result
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -126,17 +126,11 @@ class Quantize(CalibrationStage, MethodOptions, TrainingStage):
         loss = self.objective(prepared, (teacher,), splits[0])
         checkpoint = context.scratch / "checkpoint.pt"
         context.progress.say(f"quantize: {loss.describe()}; {loss.teacher_use()}")
-        run = Run(
-            "quantize",
-            prepared,
-            loss,
-            *splits,
-            checkpoint,
-            context.progress,
-            in_train_mode=False,
-            adapters=loss.adapters,
-        )
-        return fit(run, self.recipe())
+        with curves(context, "quantize") as watch:
+            run = Run(
+                "quantize", prepared, loss, *splits, checkpoint, context.progress, in_train_mode=False, watch=watch
+            )
+            return fit(run, replace(self.recipe(), device="cpu"))
 
 
 class _Judge:

@@ -147,7 +147,9 @@ def _temperature(facts: DistillFacts) -> Diagnosis | None:
 def _dominated(facts: DistillFacts) -> Diagnosis | None:
     terms = terms_of(facts.history[-1]) if facts.history else {}
     known = facts.feature_terms
-    features = {name: abs(terms[name]) for name in terms if (name in known if known else name not in LOGIT_TERMS)}
+    features = {
+        name: abs(terms[name]) for name in terms if (name not in LOGIT_TERMS if known is None else name in known)
+    }
     if not features or len(terms) < 2:
         return None
     name = max(features, key=features.__getitem__)

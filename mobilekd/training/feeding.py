@@ -32,7 +32,7 @@ class Feed:
 
     def __init__(self, images: Images, recipe: Recipe, device: torch.device, group: Group) -> None:
         self._labels, self._recipe = images.labels, recipe
-        self._views = Views(images, recipe.augmentation, recipe.seed, device)
+        self._views = Views(images, recipe.augmentation, recipe.view_seed, device)
         self.steps_per_epoch = recipe.steps_per_epoch(len(images))
         self.steps = recipe.epochs * self.steps_per_epoch
         self.batch_images = recipe.batch_images(len(images))

@@ -21,7 +21,7 @@ class Recipe:
         weight_decay: Of tensors with two axes or more.
         optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
         threads: CPU threads. An option because sums over other numbers of threads round differently.
-        seed: Of shuffling, augmentation and dropout.
+        seed: Of shuffling, dropout and, without `views`, augmentation.
         train_images: Images of an epoch, another random part in each; 0 means all.
         ema: Decay of a moving average of the parameters, which is validated and stays at the end; 0: none.
         schedule, warmup: See `lr_factor`.
@@ -31,7 +31,7 @@ class Recipe:
         precision: Of the forward pass, by autocast; parameters and optimizer stay fp32. "fp16" needs CUDA.
         compile: torch.compile of the network.
         patience: Stop after so many epochs without a better validation top-1 and keep the best weights; 0: never.
-        views: An epoch e sees view e % views of each image; 0: every epoch is a view of its own.
+        views: An epoch e sees view e % views of each image, the same for all seeds; 0: each epoch is a view of its own.
         sampling: "shuffled" visits each image once; "balanced" draws each class equally often.
         augmentation: What a view does to an image.
         device: "auto" is CUDA where there is one.
@@ -59,6 +59,11 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = 0
+
+    @property
+    def view_seed(self) -> int:
+        """Return the seed of augmentation: with a fixed number of views 0, so that runs share a teacher's answers."""
+        return 0 if self.views else self.seed
 
     def steps_per_epoch(self, images: int) -> int:
         """Return the batches of an epoch over a split of so many images; at least 1."""
