@@ -102,8 +102,9 @@ class Distill(MethodOptions, NetworkStage):
             history = self._fit(network, objective, splits, context, generation)
             objective.close()
             tops.append(history[-1].get("top1") if history else None)
-            soft_labels = self._soft_labels(context, splits[0], f"generation{generation + 1}")
-            teachers, strategy = (TeacherNetwork(network, soft_labels=soft_labels),), strategy.born_again()
+            if generation + 1 < self.generations:
+                soft_labels = self._soft_labels(context, splits[0], f"generation{generation + 1}")
+                teachers, strategy = (TeacherNetwork(network, soft_labels=soft_labels),), strategy.born_again()
         facts = self._facts(inputs, len(splits[0].facts.classes))
         facts |= {"top1_of_generations": tops} if self.generations > 1 else {}
         write_result(context.out, network, facts=facts, history=history, test=splits[2])
