@@ -136,7 +136,7 @@ class Distill(MethodOptions, NetworkStage):
         from mobilekd.training.loop import Run, fit
 
         context.progress.say(f"{title}: {objective.describe()}; {objective.teacher_use()}")
-        checkpoint = context.scratch / f"{title.replace('/', '-of-')}.pt"
+        checkpoint = context.scratch / f"checkpoint-{title.replace('/', '-of-')}.pt"
         adapters = objective.adapters
         splits = open_splits(inputs)[:2]
         teacher_top1 = _metrics(inputs.newest(Teacher).path).get("top1_validation")

@@ -17,8 +17,8 @@ from mobilekd.training.taps import Taps, check_paths, evaluating, tap_paths
 class SoftAnswers(Protocol):
     """Logits of one teacher, remembered; `mobilekd.training.soft_labels.SoftLabels`."""
 
-    def answers(self, rows: Tensor, view: int, ask: Callable[[], Tensor]) -> Tensor:
-        """Return logits float32 [rows, classes]; `ask` runs the teacher."""
+    def answers(self, rows: Tensor, view: int, ask: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return logits float32 [rows, classes]; `ask` runs the teacher on the images at some places of the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +204,14 @@ def _taps(network: nn.Module, paths: tuple[str, ...], strategy: Strategy) -> Tap
 
 
 def _asked(teacher: TeacherNetwork, batch: Batch) -> Tensor:
-    def ask() -> Tensor:
-        logits: Tensor = teacher.network(batch.images)
+    def ask(places: Tensor) -> Tensor:
+        images = batch.images if len(places) == len(batch.rows) else batch.images[places]
+        logits: Tensor = teacher.network(images)
         return logits
 
-    return teacher.soft_labels.answers(batch.rows, batch.view, ask) if teacher.soft_labels else ask()
+    if teacher.soft_labels:
+        return teacher.soft_labels.answers(batch.rows, batch.view, ask)
+    return ask(torch.arange(len(batch.rows)))
 
 
 def _in_fp32(outputs: Outputs) -> Outputs:

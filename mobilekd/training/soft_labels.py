@@ -68,23 +68,24 @@ class SoftLabels:
     def _width(self) -> int:
         return 2 * self._top + 1 if self._top else self._classes
 
-    def answers(self, rows: Tensor, view: int, ask: Callable[[], Tensor]) -> Tensor:
+    def answers(self, rows: Tensor, view: int, ask: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the logits float32 [batch, classes] of some images, on the device of `rows`.
 
         Args:
             rows: int64 [batch], numbers of the images.
             view: Number of the augmentation.
-            ask: Runs the teacher on the whole batch; called only when an answer is missing.
+            ask: Runs the teacher on these images of the batch, given by their places int64 [missing]; called only when
+                an answer is missing.
         """
         stored = self._open(view)
         places = rows.cpu().numpy()
         known = stored[places]
-        if np.isnan(known).any():
-            known = self._packed(ask().detach().float().cpu())
-            stored[places] = known
-            self.served.asked += len(places)
-        else:
-            self.served.cached += len(places)
+        missing = np.flatnonzero(np.isnan(known).any(axis=1))
+        if len(missing):
+            known[missing] = self._packed(ask(torch.from_numpy(missing).to(rows.device)).detach().float().cpu())
+            stored[places[missing]] = known[missing]
+        self.served.asked += len(missing)
+        self.served.cached += len(places) - len(missing)
         return self._unpacked(known).to(rows.device)
 
     def told(self) -> str:
