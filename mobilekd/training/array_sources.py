@@ -20,7 +20,7 @@ _FOLDERS: dict[Cifar, str] = {"cifar10": "cifar-10-batches-py", "cifar100": "cif
 
 
 def npz(path: Path, size: int, inside: str = "cifar10.npz") -> Source:
-    """Read an npz file, or the one called `inside` of a folder.
+    """Read an npz file, or the one called `inside` in a folder.
 
     It holds x_train, y_train, x_test, y_test (uint8 [n, h, w, 3]; integer labels) and, if
     there, classes.
@@ -90,8 +90,13 @@ def cifar(kind: Cifar, path: Path, size: int, *, download: bool) -> Source:
         ConfigError: It is not there, could not be downloaded, or is damaged.
     """
     inside = f"{kind}.npz"
-    if path.suffix == ".npz" or (path / inside).is_file() or not (download or (path / _FOLDERS[kind]).is_dir()):
+    if path.suffix == ".npz" or (path / inside).is_file():
         return npz(path, size, inside)
+    if not (download or (path / _FOLDERS[kind]).is_dir()):
+        raise ConfigError(
+            f"{str(path)!r} has neither {inside} nor {_FOLDERS[kind]}/",
+            hint="give one of them with --data, or set data.download = true",
+        )
     from mobilekd.training.torchvision_ops import declare_torchvision_ops
 
     declare_torchvision_ops()

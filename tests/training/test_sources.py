@@ -280,8 +280,9 @@ def test_a_cifar_npz_is_found_in_its_folder(tmp_path, kind: array_sources.Cifar)
 
 @pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
 def test_a_cifar_that_is_not_there_is_not_downloaded(tmp_path, kind: array_sources.Cifar) -> None:
-    with pytest.raises(ConfigError, match=rf"{kind}\.npz' is not a file"):
+    with pytest.raises(ConfigError, match=rf"has neither {kind}\.npz nor cifar-10") as caught:
         array_sources.cifar(kind, tmp_path, 32, download=False)
+    assert "data.download = true" in caught.value.hint
 
 
 def test_a_damaged_cifar_folder_is_told(tmp_path) -> None:
