@@ -1,6 +1,6 @@
 """Decode a data set once: square uint8 images, and a fixed train / calibration / test split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mobilekd.training.sources import Source
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_NAMED_CLASSES = 10
 
 
 class Data(Stage):
@@ -26,14 +27,17 @@ class Data(Stage):
         calibration_images: Taken out of the training images for calibration and validation; at most a tenth of them.
         normalization: "imagenet" for teachers with ImageNet weights, "dataset" computes mean and deviation.
         skip_bad_images: Leave unreadable images out instead of stopping.
-        download: Let torchvision download CIFAR-10 into `path`.
+        download: Let torchvision download CIFAR-10 or CIFAR-100 into `path`.
         licence: Of the data, for the bundle; empty keeps what the source knows.
+        test_share: Share of each class that is held out to test where an image folder has no val/; 0 asks for val/.
+        seed: Of the images held out for calibration and test.
     """
 
     makes = artifacts.Dataset
+    version: ClassVar[int] = 2
     tools: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
 
-    source: Literal["digits", "imagefolder", "npz", "cifar10"] = "digits"
+    source: Literal["digits", "imagefolder", "npz", "cifar10", "cifar100"] = "digits"
     path: str = ""
     image_size: int = Field(default=32, ge=8, le=1024)
     calibration_images: int = Field(default=256, ge=8)
@@ -41,6 +45,7 @@ class Data(Stage):
     skip_bad_images: bool = False
     download: bool = False
     licence: str = ""
+    test_share: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 0
 
     def tool_names(self) -> tuple[str, ...]:
@@ -55,9 +60,9 @@ class Data(Stage):
         if self.download and not path.exists():
             return {"path": "to be downloaded"}
         if self.source == "imagefolder":
-            from mobilekd.training.sources import find_images
+            from mobilekd.training.image_folder import find_images
 
-            find_images(path)
+            find_images(path, test_share=self.test_share, seed=self.seed)
         elif not path.exists():
             raise ConfigError(f"data.path is {self.path!r}: no such file or folder", hint="give the data with --data")
         return {"path": scan(path)}
@@ -66,24 +71,22 @@ class Data(Stage):
         """Write the three splits and dataset.json."""
         import numpy as np
 
-        from mobilekd.training.data import DatasetFacts, write_facts
+        from mobilekd.training.data import DatasetFacts, channel_moments, write_facts, write_split
 
         del inputs
         source = self._read(context)
         order = np.random.default_rng(self.seed).permutation(len(source.train_labels))
         held_out = min(self.calibration_images, max(1, len(order) // 10))
         calibration, train = np.sort(order[:held_out]), np.sort(order[held_out:])
-        splits = {
-            "train": (source.train_images[train], source.train_labels[train]),
-            "calibration": (source.train_images[calibration], source.train_labels[calibration]),
-            "test": (source.test_images, source.test_labels),
-        }
-        for name, (images, labels) in splits.items():
-            np.save(context.out / f"{name}_images.npy", images)
-            np.save(context.out / f"{name}_labels.npy", labels)
-        pixels = splits["train"][0].reshape(-1, 3) / 255.0
-        computed = (pixels.mean(axis=0).round(4).tolist(), np.maximum(pixels.std(axis=0), 0.01).round(4).tolist())
-        mean, std = _IMAGENET if self.normalization == "imagenet" else computed
+        everything = np.arange(len(source.test_labels))
+        write_split(context.out, "train", source.train_images, source.train_labels, train)
+        write_split(context.out, "calibration", source.train_images, source.train_labels, calibration)
+        write_split(context.out, "test", source.test_images, source.test_labels, everything)
+        counts = np.bincount(source.train_labels[train], minlength=len(source.classes)).tolist()
+        mean, std = _IMAGENET
+        if self.normalization == "dataset":
+            computed = channel_moments(np.load(context.out / "train_images.npy", mmap_mode="r"))
+            mean, std = computed[0].round(4).tolist(), np.maximum(computed[1], 0.01).round(4).tolist()
         facts = DatasetFacts(
             name=self.source,
             classes=source.classes,
@@ -91,26 +94,33 @@ class Data(Stage):
             mean=tuple(mean),
             std=tuple(std),
             resize=source.resize,
-            splits={name: len(labels) for name, (_, labels) in splits.items()},
+            splits={"train": len(train), "calibration": len(calibration), "test": len(everything)},
             licence=self.licence or source.licence,
             source=source.origin,
             bad_images=source.bad_images,
+            class_counts=tuple(counts),
         )
         write_facts(facts, context.out)
+        if uneven := uneven_classes(source.classes, counts):
+            context.progress.say(f"data: {uneven}")
 
     def _read(self, context: Context) -> "Source":
-        from mobilekd.training import array_sources, sources
+        from mobilekd.training import array_sources, image_folder, sources
 
         if self.source == "digits":
             return sources.digits(self.image_size)
         if self.source == "npz":
             return array_sources.npz(self._path(), self.image_size)
-        if self.source == "cifar10":
-            return array_sources.cifar10(self._path(), self.image_size, download=self.download)
-        found = sources.find_images(self._path())
+        if self.source in ("cifar10", "cifar100"):
+            return array_sources.cifar(self.source, self._path(), self.image_size, download=self.download)
+        found = image_folder.find_images(self._path(), test_share=self.test_share, seed=self.seed)
         with context.progress.bar("data: reading images", len(found.train) + len(found.val)) as bar:
-            source = sources.imagefolder(
-                found, self.image_size, skip_bad_images=self.skip_bad_images, tick=lambda: bar.advance(1)
+            source = image_folder.imagefolder(
+                found,
+                self.image_size,
+                context.scratch,
+                skip_bad_images=self.skip_bad_images,
+                tick=lambda: bar.advance(1),
             )
         if source.bad_images:
             context.progress.say(f"data: skipped {len(source.bad_images)} unreadable image(s)")
@@ -122,3 +132,18 @@ class Data(Stage):
                 f"data.path is empty, and source = {self.source!r} reads it", hint="give it with --data DIR"
             )
         return Path(self.path).expanduser()
+
+
+def uneven_classes(classes: Sequence[str], counts: Sequence[int]) -> str:
+    """Return a line that names the classes when the largest has more than 1.5 times the smallest; else nothing.
+
+    Example:
+        >>> uneven_classes(("cat", "dog"), (30, 10))
+        'classes are uneven (cat 30, dog 10); sampling = "balanced" trains on each equally often'
+    """
+    if max(counts) <= 1.5 * min(counts):
+        return ""
+    named = [f"{name} {count}" for count, name in sorted(zip(counts, classes, strict=True), reverse=True)]
+    if len(named) > _NAMED_CLASSES:
+        named = [*named[: _NAMED_CLASSES // 2], "...", *named[-_NAMED_CLASSES // 2 :]]
+    return f'classes are uneven ({", ".join(named)}); sampling = "balanced" trains on each equally often'

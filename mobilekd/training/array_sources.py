@@ -1,7 +1,8 @@
-"""Images that come as arrays: an npz file, CIFAR-10."""
+"""Images that come as arrays: an npz file, CIFAR-10, CIFAR-100."""
 
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +14,23 @@ from mobilekd.training.sources import RESIZE_RULE, Source, square
 _NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def npz(path: Path, size: int) -> Source:
-    """Read an npz file: x_train, y_train, x_test, y_test (uint8 [n, h, w, 3]; integer labels) and, if there, classes.
+Cifar = Literal["cifar10", "cifar100"]
+_TITLES: dict[Cifar, str] = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+_FOLDERS: dict[Cifar, str] = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+
+
+def npz(path: Path, size: int, inside: str = "cifar10.npz") -> Source:
+    """Read an npz file, or the one called `inside` in a folder.
+
+    It holds x_train, y_train, x_test, y_test (uint8 [n, h, w, 3]; integer labels) and, if
+    there, classes.
 
     Raises:
         ConfigError: The file is missing, is no npz, lacks an array, or an array has another shape or type.
     """
-    file = path / "cifar10.npz" if path.is_dir() else path
+    file = path / inside if path.is_dir() else path
     if not file.is_file():
-        raise ConfigError(
-            f"{str(file)!r} is not a file", hint="give the .npz, or the folder of cifar10.npz, with --data"
-        )
+        raise ConfigError(f"{str(file)!r} is not a file", hint=f"give the .npz, or the folder of {inside}, with --data")
     try:
         # numpy leaves a path of its own open when the archive is broken
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -70,19 +77,39 @@ def _resized(images: NDArray[np.generic], size: int) -> NDArray[np.uint8]:
     return np.stack([square(Image.fromarray(one), size) for one in pixels])
 
 
-def cifar10(path: Path, size: int, *, download: bool) -> Source:
-    """Read CIFAR-10: cifar10.npz (see `npz`), or the folder that torchvision downloads (only when asked to)."""
-    if path.suffix == ".npz" or (path / "cifar10.npz").is_file() or not (download or _has_batches(path)):
-        return npz(path, size)
+def cifar(kind: Cifar, path: Path, size: int, *, download: bool) -> Source:
+    """Read CIFAR-10, or CIFAR-100 with its 100 fine labels (Krizhevsky 2009).
+
+    Args:
+        kind: Which one.
+        path: An npz file, the folder of cifar10.npz or cifar100.npz (see `npz`), or the folder that torchvision fills.
+        size: Side of the square images, in pixels.
+        download: Let torchvision download it into `path`.
+
+    Raises:
+        ConfigError: It is not there, could not be downloaded, or is damaged.
+    """
+    inside = f"{kind}.npz"
+    if path.suffix == ".npz" or (path / inside).is_file():
+        return npz(path, size, inside)
+    if not (download or (path / _FOLDERS[kind]).is_dir()):
+        raise ConfigError(
+            f"{str(path)!r} has neither {inside} nor {_FOLDERS[kind]}/",
+            hint="give one of them with --data, or set data.download = true",
+        )
     from mobilekd.training.torchvision_ops import declare_torchvision_ops
 
     declare_torchvision_ops()
-    from torchvision.datasets import CIFAR10
+    from torchvision.datasets import CIFAR10, CIFAR100
 
+    reader = CIFAR10 if kind == "cifar10" else CIFAR100
     try:
-        train, test = (CIFAR10(str(path), train=is_train, download=download) for is_train in (True, False))
+        train, test = (reader(str(path), train=is_train, download=download) for is_train in (True, False))
     except (OSError, RuntimeError) as cause:
-        raise ConfigError(f"CIFAR-10 could not be read or downloaded into {path}: {cause}") from cause
+        raise ConfigError(
+            f"{_TITLES[kind]} could not be read or downloaded into {path}: {cause}",
+            hint="set data.download = true, or remove what is damaged",
+        ) from cause
     return Source(
         classes=tuple(train.classes),
         train_images=_resized(train.data, size),
@@ -91,9 +118,5 @@ def cifar10(path: Path, size: int, *, download: bool) -> Source:
         test_labels=np.asarray(test.targets, np.int64),
         resize="none" if size == 32 else RESIZE_RULE.format(size=size),
         licence="no formal licence (Krizhevsky 2009)",
-        origin="CIFAR-10",
+        origin=_TITLES[kind],
     )
-
-
-def _has_batches(path: Path) -> bool:
-    return (path / "cifar-10-batches-py").is_dir()

@@ -14,6 +14,7 @@ from mobilekd.preprocessing import normalize
 
 Split = Literal["train", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class DatasetFacts:
         splits: Images in each split.
         licence, source: Where the data come from.
         bad_images: Files that could not be read and were skipped.
+        class_counts: Training images of each class, in the order of `classes`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class DatasetFacts:
     source: str
     channels: int = 3
     bad_images: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] = ()
 
 
 def write_facts(facts: DatasetFacts, folder: Path) -> None:
@@ -83,3 +86,32 @@ def open_split(folder: Path, split: Split) -> Images:
         folder / f"{split}_images.npy", mmap_mode="c"
     )  # "c": torch warns of arrays it could write to but must not
     return Images(images, np.load(folder / f"{split}_labels.npy"), read_facts(folder))
+
+
+def write_split(
+    folder: Path, split: Split, images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64]
+) -> None:
+    """Write some rows as a split of a Dataset artifact; a part at a time, as `images` may be larger than memory."""
+    target: NDArray[np.uint8] = np.lib.format.open_memmap(
+        folder / f"{split}_images.npy", "w+", np.uint8, (len(rows), *images.shape[1:])
+    )
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        target[part] = images[rows[part]]
+    np.save(folder / f"{split}_labels.npy", labels[rows])
+
+
+def channel_moments(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each channel, [channels] each, of pixels in [0, 1].
+
+    They come from how often each of the 256 values occurs: exact, and a part of the images at a time.
+    """
+    channels = images.shape[3]
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(images), _ROWS_AT_ONCE):
+        pixels = images[start : start + _ROWS_AT_ONCE].reshape(-1, channels)
+        counts += np.stack([np.bincount(pixels[:, channel], minlength=256) for channel in range(channels)])
+    values, total = np.arange(256) / 255.0, counts.sum(axis=1)
+    mean = counts @ values / total
+    variance = (counts * (values - mean[:, None]) ** 2).sum(axis=1) / total
+    return mean, np.sqrt(variance)

@@ -3,28 +3,15 @@
 import functools
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mobilekd.method import Batch
 from mobilekd.training.data import Images
 from mobilekd.training.parallel import Group
 from mobilekd.training.recipe import Recipe
+from mobilekd.training.sampling import epoch_rows
 from mobilekd.training.views import Views
-
-
-def epoch_rows(
-    labels: NDArray[np.int64], sampling: Literal["shuffled", "balanced"], seed: int, epoch: int
-) -> NDArray[np.int64]:
-    """Return the rows of an epoch in order, as many as there are labels; they depend on the seed and epoch alone."""
-    rng = np.random.default_rng((seed, epoch))
-    if sampling == "shuffled":
-        return rng.permutation(len(labels))
-    share = 1 / np.bincount(labels)[labels]
-    return rng.choice(len(labels), len(labels), p=share / share.sum())
 
 
 class Feed:
@@ -59,7 +46,9 @@ class Feed:
             self._thread.shutdown(cancel_futures=True)
 
     def _epoch_rows(self, epoch: int) -> torch.Tensor:
-        return torch.from_numpy(epoch_rows(self._labels, self._recipe.sampling, self._recipe.seed, epoch))
+        recipe = self._recipe
+        rows = epoch_rows(self._labels, recipe.seed, epoch, recipe.train_images, recipe.sampling)
+        return torch.from_numpy(rows)
 
     def _build(self, step: int) -> Batch:
         epoch, index = divmod(step, self.steps_per_epoch)

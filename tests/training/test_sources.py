@@ -1,3 +1,5 @@
+import hashlib
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +8,9 @@ from PIL import Image
 
 from mobilekd.errors import ConfigError
 from mobilekd.stage import Context, Inputs
-from mobilekd.stages.data import Data
-from mobilekd.training import array_sources, sources
-from mobilekd.training.data import SPLITS, open_split, read_facts
+from mobilekd.stages.data import Data, uneven_classes
+from mobilekd.training import array_sources, image_folder, sources
+from mobilekd.training.data import SPLITS, channel_moments, open_split, read_facts
 from tests.training.toy import Quiet
 
 
@@ -76,13 +78,13 @@ def test_an_empty_class_is_named(folder) -> None:
     for path in (folder / "val" / "dog").iterdir():
         path.unlink()
     with pytest.raises(ConfigError, match="class 'dog' is empty"):
-        sources.find_images(folder)
+        image_folder.find_images(folder)
 
 
 def test_a_class_of_one_split_only_is_named(folder) -> None:
     write_image(folder / "train" / "cow" / "0.png", 0)
     with pytest.raises(ConfigError, match=r"cow \(only in train\)"):
-        sources.find_images(folder)
+        image_folder.find_images(folder)
 
 
 def test_a_missing_folder_is_told_before_anything_runs(tmp_path) -> None:
@@ -127,3 +129,163 @@ def test_a_file_that_is_no_npz_is_told(tmp_path) -> None:
     (tmp_path / "d.npz").write_bytes(b"PK\x03\x04 no zip")
     with pytest.raises(ConfigError, match="is no npz file"):
         array_sources.npz(tmp_path / "d.npz", 8)
+
+
+def test_a_split_is_the_file_that_numpy_would_save(folder, tmp_path) -> None:
+    out = run_data(Data(source="imagefolder", path=str(folder), image_size=8), tmp_path / "out")
+    np.save(tmp_path / "again.npy", np.load(out / "train_images.npy"))
+    assert (tmp_path / "again.npy").read_bytes() == (out / "train_images.npy").read_bytes()
+
+
+def test_images_read_in_threads_keep_their_order(folder, tmp_path) -> None:
+    out = run_data(Data(source="imagefolder", path=str(folder), image_size=8), tmp_path / "out")
+    files = [folder / "val" / name / f"{index}.png" for name in ("cat", "dog") for index in range(4)]
+    expected = np.stack([sources.square(Image.open(file), 8) for file in files])
+    assert np.array_equal(open_split(out, "test").images, expected)
+
+
+def test_images_after_an_unreadable_one_move_up(folder, tmp_path) -> None:
+    (folder / "val" / "cat" / "1.png").write_bytes(b"no image")
+    stage = Data(source="imagefolder", path=str(folder), image_size=8, skip_bad_images=True)
+    test = open_split(run_data(stage, tmp_path / "out"), "test")
+    expected = np.stack([sources.square(Image.open(folder / "val" / "cat" / f"{index}.png"), 8) for index in (0, 2, 3)])
+    assert np.array_equal(test.images[:3], expected)
+    assert test.labels.tolist() == [0] * 3 + [1] * 4
+
+
+def test_an_image_is_turned_as_its_exif_orientation_says(folder, tmp_path) -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:4] = 255  # white on top
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees
+    Image.fromarray(pixels).save(folder / "val" / "cat" / "0.png", exif=exif)
+    out = run_data(Data(source="imagefolder", path=str(folder), image_size=8), tmp_path / "out")
+    assert np.array_equal(open_split(out, "test").images[0], pixels[::-1])
+
+
+@pytest.fixture
+def flat(tmp_path) -> Path:
+    """A folder of classes alone: 20 cats, 5 dogs."""
+    for name, count in (("cat", 20), ("dog", 5)):
+        for index in range(count):
+            write_image(tmp_path / "flat" / name / f"{index}.png", index)
+    return tmp_path / "flat"
+
+
+def test_a_folder_without_val_says_how_to_hold_out_a_part(flat) -> None:
+    with pytest.raises(ConfigError, match="is not a folder") as caught:
+        image_folder.find_images(flat)
+    assert "data.test_share" in caught.value.hint
+
+
+def test_a_test_share_is_taken_from_each_class(flat) -> None:
+    found = image_folder.find_images(flat, test_share=0.2)
+    assert [label for _, label in found.val] == [0] * 4 + [1]
+    assert len(set(found.train) | set(found.val)) == len(found.train) + len(found.val) == 25
+
+
+def test_the_seed_chooses_what_is_held_out(flat) -> None:
+    first, again, other = (image_folder.find_images(flat, test_share=0.2, seed=seed).val for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_a_folder_without_val_is_read_with_a_test_share(flat, tmp_path) -> None:
+    stage = Data(source="imagefolder", path=str(flat), image_size=8, test_share=0.2)
+    facts = read_facts(run_data(stage, tmp_path / "out"))
+    assert facts.splits == {"train": 18, "calibration": 2, "test": 5}
+
+
+def test_a_test_share_beside_val_is_refused(folder) -> None:
+    with pytest.raises(ConfigError, match=r"has val/, and data\.test_share is 0\.2"):
+        image_folder.find_images(folder, test_share=0.2)
+
+
+def test_a_class_of_one_image_cannot_be_split(flat) -> None:
+    write_image(flat / "cow" / "0.png", 0)
+    with pytest.raises(ConfigError, match="'cow' has one image"):
+        image_folder.find_images(flat, test_share=0.2)
+
+
+def test_the_facts_count_the_training_images_of_each_class(folder, tmp_path) -> None:
+    out = run_data(Data(source="imagefolder", path=str(folder), image_size=8), tmp_path / "out")
+    assert read_facts(out).class_counts == tuple(np.bincount(open_split(out, "train").labels))
+
+
+class Heard(Quiet):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_uneven_classes_are_told_with_the_option_that_helps(flat, tmp_path) -> None:
+    heard = Heard()
+    stage = Data(source="imagefolder", path=str(flat), image_size=8, test_share=0.2)
+    stage.run(Inputs(()), Context(tmp_path, tmp_path, tmp_path, heard))
+    assert [line for line in heard.lines if "cat 1" in line and 'sampling = "balanced"' in line] == heard.lines
+
+
+@pytest.mark.parametrize(("counts", "is_told"), [((30, 20), False), ((31, 20), True), ((5, 0), True)])
+def test_classes_are_uneven_beyond_one_and_a_half_times(counts: tuple[int, int], is_told) -> None:
+    assert bool(uneven_classes(("a", "b"), counts)) is is_told
+
+
+def test_of_many_uneven_classes_the_extremes_are_named() -> None:
+    line = uneven_classes([f"c{index}" for index in range(100)], range(1, 101))
+    assert "(c99 100, c98 99, c97 98, c96 97, c95 96, ..., c4 5, c3 4, c2 3, c1 2, c0 1)" in line
+
+
+def test_moments_are_those_of_the_pixels() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
+    mean, deviation = channel_moments(images)
+    pixels = images.reshape(-1, 3) / 255.0
+    np.testing.assert_allclose((mean, deviation), (pixels.mean(axis=0), pixels.std(axis=0)), rtol=1e-12)
+
+
+def write_pickle(path: Path, content: dict[str, object]) -> str:
+    """Write a file as CIFAR-100 has it and return its md5."""
+    path.write_bytes(pickle.dumps(content))
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_cifar100_is_read_with_its_fine_labels(tmp_path, monkeypatch) -> None:
+    from mobilekd.training.torchvision_ops import declare_torchvision_ops
+
+    declare_torchvision_ops()
+    from torchvision.datasets import CIFAR100
+
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)
+    content = {"data": pixels, "fine_labels": [0, 1, 2, 1], "coarse_labels": [0, 0, 1, 0]}
+    monkeypatch.setattr(CIFAR100, "train_list", [["train", write_pickle(folder / "train", content)]])
+    monkeypatch.setattr(CIFAR100, "test_list", [["test", write_pickle(folder / "test", content)]])
+    names = {"fine_label_names": ["apple", "bear", "cloud"], "coarse_label_names": ["x", "y"]}
+    meta = {"filename": "meta", "key": "fine_label_names", "md5": write_pickle(folder / "meta", names)}
+    monkeypatch.setattr(CIFAR100, "meta", meta)
+    source = array_sources.cifar("cifar100", tmp_path, 32, download=False)
+    assert source.classes == ("apple", "bear", "cloud")
+    assert source.train_labels.tolist() == [0, 1, 2, 1]
+    assert np.array_equal(source.test_images, pixels.reshape(4, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
+def test_a_cifar_npz_is_found_in_its_folder(tmp_path, kind: array_sources.Cifar) -> None:
+    np.savez(tmp_path / f"{kind}.npz", **npz_arrays())
+    assert len(array_sources.cifar(kind, tmp_path, 8, download=False).train_labels) == 20
+
+
+@pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
+def test_a_cifar_that_is_not_there_is_not_downloaded(tmp_path, kind: array_sources.Cifar) -> None:
+    with pytest.raises(ConfigError, match=rf"has neither {kind}\.npz nor cifar-10") as caught:
+        array_sources.cifar(kind, tmp_path, 32, download=False)
+    assert "data.download = true" in caught.value.hint
+
+
+def test_a_damaged_cifar_folder_is_told(tmp_path) -> None:
+    (tmp_path / "cifar-100-python").mkdir()
+    with pytest.raises(ConfigError, match="CIFAR-100 could not be read or downloaded"):
+        array_sources.cifar("cifar100", tmp_path, 32, download=False)
