@@ -155,7 +155,10 @@ def test_an_assistant_is_the_newest_teacher(folder, data, teacher) -> None:
 
 def test_born_again_generations_have_a_checkpoint_each_and_the_last_one_is_kept(folder, data, teacher) -> None:
     artifact, _ = made(distill(generations=2), folder / "born", data, teacher)
-    states = [torch.load(folder / f"born/scratch/checkpoint-distill-{one}-of-2.pt", weights_only=True)["network"] for one in (1, 2)]
+    states = [
+        torch.load(folder / f"born/scratch/checkpoint-distill-{one}-of-2.pt", weights_only=True)["network"]
+        for one in (1, 2)
+    ]
     kept = safetensors.torch.load_file(artifact.path / "model.safetensors")
     torch.testing.assert_close(kept["linear.weight"], states[1]["linear.weight"])
     assert not torch.equal(states[0]["linear.weight"], states[1]["linear.weight"])

@@ -3,14 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from mobilekd.errors import StageError
 from mobilekd.preprocessing import normalize
 from mobilekd.training import loop, stepping
-from mobilekd.training.feeding import epoch_rows
 from mobilekd.training.loop import fit, top1
 from tests.training.toy import FACTS, RECIPE, Killed, Noisy, Quiet, distance, network, plain_network, run
 
@@ -260,17 +257,6 @@ def test_a_compiled_network_trains_like_the_eager_one(tmp_path) -> None:
     assert "torch.compile and a step took" in quiet.lines[0]
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
     assert "forward" not in vars(fast)
-
-
-@given(st.integers(0, 200), st.integers(0, 2**31), st.integers(0, 500))
-def test_an_epoch_visits_each_image_once(count: int, seed: int, epoch: int) -> None:
-    assert sorted(epoch_rows(np.zeros(count, np.int64), "shuffled", seed, epoch)) == list(range(count))
-
-
-def test_a_balanced_epoch_draws_each_class_equally_often() -> None:
-    labels = np.repeat([0, 1], [3900, 100])
-    rows = epoch_rows(labels, "balanced", 0, 0)
-    assert labels[rows].mean() == pytest.approx(0.5, abs=0.03)
 
 
 def test_normalize_of_a_hand_worked_pixel() -> None:
