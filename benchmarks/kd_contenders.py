@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 from benchmarks.cifar_resnet import resnet20, resnet56
+from mobilekd.training import networks
 from mobilekd.training.torchvision_ops import declare_torchvision_ops
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -83,11 +84,10 @@ def plain_bf16(task: Task, data: Data, on_step: Callable[[], None]) -> nn.Module
 
 
 def _loop(task: Task, data: Data, on_step: Callable[[], None], precision: str) -> nn.Module:
-    student = resnet20(10).train()
-    layout, is_bf16 = torch.contiguous_format, precision == "bf16"
-    if is_bf16:
-        layout = torch.channels_last
-        student, _ = student.to(memory_format=layout), data.teacher.to(memory_format=layout)
+    is_bf16 = precision == "bf16"
+    layout = torch.channels_last if is_bf16 else torch.contiguous_format
+    student = networks.channels_last(resnet20(10)) if is_bf16 else resnet20(10)
+    teacher = networks.channels_last(data.teacher) if is_bf16 else data.teacher
     optimizer = torch.optim.SGD(
         student.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=WEIGHT_DECAY, nesterov=True
     )
@@ -100,7 +100,7 @@ def _loop(task: Task, data: Data, on_step: Callable[[], None], precision: str) -
             images = batch.to(memory_format=layout)
             with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
                 with torch.no_grad():
-                    taught = data.teacher(images)
+                    taught = teacher(images)
                 logits = student(images)
             soft = kl_div(
                 log_softmax(logits.float() / TEMPERATURE, 1),
@@ -110,7 +110,7 @@ def _loop(task: Task, data: Data, on_step: Callable[[], None], precision: str) -
             hard = cross_entropy(logits.float(), labels)
             loss = (1 - SOFT_WEIGHT) * hard + SOFT_WEIGHT * TEMPERATURE**2 * soft
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             on_step()
@@ -185,13 +185,14 @@ def _dataset(task: Task, data: Data) -> Any:
 
 def ours(task: Task, data: Data, on_step: Callable[[], None]) -> nn.Module:
     """Train with this project's loop: bf16, channels last, `views` augmentations whose teacher logits are kept."""
+    from mobilekd.method import Sizes
     from mobilekd.methods.kd import Kd
-    from mobilekd.training import networks
     from mobilekd.training.augmentation import Augmentation
     from mobilekd.training.data import DatasetFacts, Images
     from mobilekd.training.loop import Recipe, Run, fit
-    from mobilekd.training.objective import Objective
+    from mobilekd.training.objective import Objective, TeacherNetwork
     from mobilekd.training.soft_labels import SoftLabels
+    from mobilekd.training.strategy import Part, Strategy
 
     names = tuple(map(str, range(10)))
     facts = DatasetFacts("cifar10", names, (32, 32), MEAN, STD, "none", {"train": task.images}, "", "")
@@ -210,10 +211,14 @@ def ours(task: Task, data: Data, on_step: Callable[[], None]) -> nn.Module:
         views=task.views,
         augmentation=Augmentation(shift_pixels=4, flip=True),
     )
+    strategy = Strategy(1 - SOFT_WEIGHT, (Part("kd", Kd(temperature=TEMPERATURE, weight=SOFT_WEIGHT)),))
+    two, sizes = torch.from_numpy(train.normalized(slice(2))), Sizes(task.images, len(names))
     with tempfile.TemporaryDirectory() as folder:
-        kept = SoftLabels(Path(folder), images=task.images * task.views, classes=10)
-        loss = Objective(student, data.teacher, (Kd(temperature=TEMPERATURE, weight=SOFT_WEIGHT),), kept)
+        kept = SoftLabels(Path(folder), images=task.images, classes=len(names))
+        teachers = [TeacherNetwork(networks.channels_last(data.teacher), soft_labels=kept)]
+        loss = Objective(student, teachers, strategy, example=two, sizes=sizes, seed=task.seed)
         fit(Run("distill", student, loss, train, few, Path(folder) / "checkpoint.pt", _Steps(on_step)), recipe)
+        loss.close()
     return student
 
 
@@ -259,6 +264,7 @@ def main(arguments: Sequence[str]) -> int:
     os.dup2(2, 1)  # what a library prints must not end up between the answers
     with np.load(options.data) as arrays:
         held = {name: arrays[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+    held |= {name: held[name].astype(np.int64) for name in ("y_train", "y_test")}
     data = Data(**held, teacher=_teacher(options.teacher))
     for line in sys.stdin:
         print(json.dumps(_answer(CONTENDERS[options.contender], Task(**json.loads(line)), data)), file=answers)

@@ -10,8 +10,8 @@ from the end of the one before, so loading and augmentation count. The first ste
 out: caches warm up there, and a loader's processes start.
 
 This project asks the teacher once an image and view, so it has two rows: the first pass over a view, and later passes.
-A run of E epochs with V views has V passes of the first kind; "whole run" is computed from the two for
---projected-epochs. Writes kd_speed.json and .md.
+"Whole run" is computed from the two for 50,000 images and --projected-epochs, of which --views are first passes.
+Writes kd_speed.json and .md.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from mobilekd.toolchain import find_uv
 TORCHDISTILL = "1.1.5"
 ROOT = Path(__file__).parents[1]
 _SHARED = Path(os.environ.get("MOBILEKD_TEST_DATA", ROOT.parent / "shared" / "data"))
+_TRIED_STEPS = 20  # for each number of loader processes
 _FIRST, _LATER = "ours, first pass of a view", "ours, later passes"
 
 
@@ -43,8 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     workers = {name: Contender(name, options) for name in options.contenders}
     try:
-        loading = {name: _best_workers(worker, options) for name, worker in workers.items() if name != "ours"}
-        best = {name: min(found, key=found.__getitem__) for name, found in loading.items()}
+        loading = {name: _loading(worker, options) for name, worker in workers.items() if name != "ours"}
+        one = options.loader_workers[0]
+        best = {name: min(tried, key=tried.__getitem__, default=one) for name, tried in loading.items()}
         found: dict[str, Any] = {"setting": _setting(options), "loader_ms_a_step": loading, "loader_workers": best}
         if options.epochs:
             found["training"] = [_train(worker, best.get(name, 0), options) for name, worker in workers.items()]
@@ -65,7 +67,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--contenders", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--torchdistill", type=Path, help="folder of its environment; made when it is not there")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--loader-workers", type=int, nargs="*", default=[0, 1, 2], help="the best of these is taken")
+    parser.add_argument("--loader-workers", type=int, nargs="+", default=[0, 1, 2], help="the best of these is taken")
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60, help="timed steps of a block")
     parser.add_argument("--warm-up", type=int, default=10, help="steps before them, in each block")
@@ -130,9 +132,11 @@ def _version(package: str) -> str:
     return version(package)
 
 
-def _best_workers(worker: Contender, options: argparse.Namespace) -> dict[int, float]:
-    """Return the median milliseconds of a step for each number of loader processes."""
-    return {number: statistics.median(_timed(worker, number, options)[0]) * 1e3 for number in options.loader_workers}
+def _loading(worker: Contender, options: argparse.Namespace) -> dict[int, float]:
+    """Return the median milliseconds of a step for each number of loader processes; nothing for a single number."""
+    few = argparse.Namespace(**{**vars(options), "steps": min(options.steps, _TRIED_STEPS)})
+    numbers = options.loader_workers if len(options.loader_workers) > 1 else ()
+    return {number: 1e3 * statistics.median(_timed(worker, number, few)[0]) for number in numbers}
 
 
 def _timed(worker: Contender, loaders: int, options: argparse.Namespace) -> list[list[float]]:
@@ -162,7 +166,7 @@ def _rows(blocks: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> l
     names = list(dict.fromkeys(one["row"] for one in blocks))
     speeds = {name: [one["images_per_s"] for one in blocks if one["row"] == name] for name in names}
     if _LATER in speeds:
-        first = min(1.0, options.views / options.projected_epochs)
+        first = _share_asked(options.views, options.projected_epochs)
         both = zip(speeds[_FIRST], speeds[_LATER], strict=True)
         whole = f"ours, whole run of {options.projected_epochs} epochs (computed)"
         speeds[whole] = [1 / (first / asked + (1 - first) / kept) for asked, kept in both]
@@ -174,6 +178,17 @@ def _rows(blocks: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> l
                 row[f"times_{other}"] = statistics.median(a / b for a, b in zip(found, speeds[other], strict=True))
         rows.append(row)
     return rows
+
+
+def _share_asked(views: int, epochs: int, images: int = 50_000) -> float:
+    """Return the share of a run's steps in which the teacher runs.
+
+    It runs in every first pass. An epoch leaves out the last, smaller batch, so that in the second pass of a view some
+    images have no answer yet, and one such image makes the teacher answer its whole batch. Later ones are not counted.
+    """
+    unseen = (images % BATCH) / images
+    second = 1 - (1 - unseen) ** BATCH
+    return (min(views, epochs) + second * max(0, min(views, epochs - views))) / epochs
 
 
 def _train(worker: Contender, loaders: int, options: argparse.Namespace) -> dict[str, Any]:
