@@ -39,7 +39,11 @@ METHODS: dict[str, tuple[str, ...]] = {
     "alone": ("distill.soft_weight=0.0",),
     "kd": ("distill.method=kd", "distill.temperature=4.0", "distill.soft_weight=0.9"),
     "dkd": ("distill.method=dkd",),
-    "dist": ("distill.method=dist",),
+    "dist": (
+        "distill.method=dist",
+        "distill.temperature=4.0",
+        "distill.method_options={ dist = { beta = 2.0, gamma = 2.0 } }",
+    ),
     "fitnets": ("distill.method=fitnets",),
     "attention_transfer": ("distill.method=attention_transfer",),
     "rkd": ("distill.method=rkd",),

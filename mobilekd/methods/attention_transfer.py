@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from mobilekd.method import Batch, Method, Outputs, Reads
-from mobilekd.methods._features import same_size
+from mobilekd.methods._features import fixed, matched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 class AttentionTransfer(Method):
-    """Sum over stages of the mean squared difference of two attention maps of length 1 (equation 2, p = 2).
+    """Mean squared difference of the attention maps, summed over the stages.
 
-    Channels are summed away, so widths need no adapter.
+    An attention map says where a stage is active, whatever its channels: no
+    adapters. It costs accuracy when teacher and student differ in kind
+    (docs/methods.md).
 
     Attributes:
-        weight: 1000, as the paper's 10³ / 2 with its halves, and as RepDistiller has it.
+        weight: 1000 is the paper's β as RepDistiller counts it.
     """
 
     reads: ClassVar[frozenset[Reads]] = frozenset({"stages"})
@@ -30,20 +32,25 @@ class AttentionTransfer(Method):
     ) -> "Mapping[str, Tensor]":
         """Return "attention"."""
         import torch
+        from torch.nn.functional import mse_loss
 
         del batch, adapters
         pairs = zip(student.stages, teacher.stages, strict=True)
-        return {"attention": torch.stack([attention_distance(one, other.detach()) for one, other in pairs]).sum()}
+        sized = [matched(ours.float(), fixed(theirs)) for ours, theirs in pairs]
+        return {"attention": torch.stack([mse_loss(attention(a), attention(b)) for a, b in sized]).sum()}
 
 
-def attention_map(features: "Tensor") -> "Tensor":
-    """Return the mean over channels of squared features, each image's map of length 1: [batch, height * width]."""
+def attention(maps: "Tensor") -> "Tensor":
+    """Return the mean over channels of the squares, as rows of length 1; [batch, height · width].
+
+    Args:
+        maps: [batch, channels, height, width].
+
+    Example:
+        >>> from torch import tensor
+        >>> attention(tensor([[[[3.0, 0.0]], [[0.0, 0.0]]]])).tolist()
+        [[1.0, 0.0]]
+    """
     from torch.nn.functional import normalize
 
-    return normalize(features.float().square().mean(dim=1).flatten(1), dim=1)
-
-
-def attention_distance(student: "Tensor", teacher: "Tensor") -> "Tensor":
-    """Return the mean squared difference of the attention maps of two stages [batch, channels, height, width]; 0-d."""
-    one, other = same_size(student.float(), teacher.float())
-    return (attention_map(one) - attention_map(other)).square().mean()
+    return normalize(maps.square().mean(1).flatten(1), dim=1)

@@ -1,40 +1,54 @@
-"""Hints (Romero et al. 2015, https://arxiv.org/abs/1412.6550)."""
+"""Hints from one stage of the teacher (Romero et al. 2015, https://arxiv.org/abs/1412.6550)."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from mobilekd.errors import ConfigError
 from mobilekd.method import Batch, Method, Outputs, Reads, Sizes
-from mobilekd.methods._features import same_size
+from mobilekd.methods._features import fixed, matched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 class Fitnets(Method):
-    """Mean squared difference of the teacher's map and the student's, which a 1x1 convolution brings to its width.
+    """Mean squared error between the student's stage, after a 1x1 convolution, and the teacher's.
 
-    The paper trains the guided half first and the rest afterwards; one run with both terms is what RepDistiller and
-    mdistiller report, and the schedule of the method (`end`, `decay`) gives the two phases.
+    The convolution with its batch normalisation brings the student's channels
+    to the teacher's. The paper trains on the hint first and on the labels
+    after; here both count at once, as in RepDistiller, unless `end` is below 1.
+    It costs accuracy when teacher and student differ in kind (docs/methods.md).
 
     Attributes:
-        stage: Which pair of stages, from 0; -1 is the deepest. None is the middle one, as in the paper.
-        weight: 100 in RepDistiller.
+        weight: 100 is RepDistiller's.
+        stage: "middle", or a number: 0 is the shallowest, -1 the deepest.
     """
 
     reads: ClassVar[frozenset[Reads]] = frozenset({"stages"})
 
-    stage: int | None = None
     weight: float = Field(default=100.0, ge=0)
+    stage: int | Literal["middle"] = "middle"
 
-    def adapters(self, student: Outputs, teacher: Outputs, sizes: Sizes) -> "nn.Module | None":
-        """Return the regressor: 1x1 convolution and BatchNorm."""
+    def adapters(self, student: Outputs, teacher: Outputs, sizes: Sizes) -> "nn.Module":
+        """Return the 1x1 convolution and its batch normalisation.
+
+        Raises:
+            ConfigError: There is no such stage.
+        """
         from torch import nn
 
         del sizes
-        inputs, outputs = self._of(student).shape[1], self._of(teacher).shape[1]
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        stages = len(student.stages)
+        if self.stage != "middle" and not -stages <= self.stage < stages:
+            raise ConfigError(
+                f"fitnets.stage is {self.stage}; the networks have {stages} stages",
+                hint=f'a number from 0 to {stages - 1}, -1 for the deepest, or "middle"',
+            )
+        wanted = self._pick(teacher).shape[1]
+        convolution = nn.Conv2d(self._pick(student).shape[1], wanted, kernel_size=1, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(wanted))
 
     def terms(
         self, student: Outputs, teacher: Outputs, batch: Batch, adapters: "nn.Module | None"
@@ -44,8 +58,8 @@ class Fitnets(Method):
 
         del batch
         assert adapters is not None
-        adapted, hint = same_size(adapters(self._of(student).float()).float(), self._of(teacher).detach().float())
-        return {"hint": mse_loss(adapted, hint)}
+        ours, theirs = matched(self._pick(student).float(), fixed(self._pick(teacher)))
+        return {"hint": mse_loss(adapters(ours).float(), theirs)}
 
-    def _of(self, outputs: Outputs) -> "Tensor":
-        return outputs.stages[len(outputs.stages) // 2 if self.stage is None else self.stage]
+    def _pick(self, outputs: Outputs) -> "Tensor":
+        return outputs.stages[len(outputs.stages) // 2 if self.stage == "middle" else self.stage]

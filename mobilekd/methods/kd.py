@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from mobilekd.method import Batch, Method, Outputs
+from mobilekd.methods._features import fixed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,7 +26,7 @@ class Kd(Method):
     ) -> "Mapping[str, Tensor]":
         """Return "soft"."""
         del batch, adapters
-        return {"soft": softened_kl(student.logits, teacher.logits.detach(), self.temperature)}
+        return {"soft": softened_kl(student.logits.float(), fixed(teacher.logits), self.temperature)}
 
 
 def softened_kl(student_logits: "Tensor", teacher_logits: "Tensor", temperature: float) -> "Tensor":

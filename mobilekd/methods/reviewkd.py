@@ -6,33 +6,36 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from mobilekd.method import Batch, Method, Outputs, Reads, Sizes
+from mobilekd.methods._features import fixed, pooled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_POOLED = (4, 2, 1)
-
 
 class Reviewkd(Method):
-    """Hierarchical context loss between the teacher's stages and the student's, each fused with all deeper ones.
+    """Each stage of the teacher is matched by the student's stages from that one to the deepest, fused.
 
-    From the deepest stage to the shallowest, attention-based fusion (ABF) joins a student's stage with what the deeper
-    ones gave, and a 3x3 convolution brings it to the teacher's width. The paper ramps the term over 20 epochs: `ramp`.
+    The fusion (`_review.py`) goes from deep to shallow. Unlike the paper,
+    which adds the pooled embedding as one more stage, only stages count. The
+    paper raises the weight over the first 20 of 240 epochs: `ramp = 0.083`.
 
     Attributes:
-        width: Channels in which stages are fused; 0 takes those of the student's widest stage, at most 512.
-        weight: 0.6 to 8 by pair in the authors' CIFAR-100 runs; 1 for most.
+        weight: 1 is mdistiller's; the authors take 0.6 to 8 on CIFAR-100 by the pair, 5 for most.
+        width: Most channels inside the fusion; the student's deepest stage may have fewer.
     """
 
     reads: ClassVar[frozenset[Reads]] = frozenset({"stages"})
 
-    width: int = Field(default=0, ge=0)
+    weight: float = Field(default=1.0, ge=0)
+    width: int = Field(default=512, ge=1)
 
-    def adapters(self, student: Outputs, teacher: Outputs, sizes: Sizes) -> "nn.Module | None":
-        """Return the fusions, shallow to deep."""
+    def adapters(self, student: Outputs, teacher: Outputs, sizes: Sizes) -> "nn.Module":
+        """Return the fusion layers."""
+        from mobilekd.methods._review import Review
+
         del sizes
-        widths = [stage.shape[1] for stage in student.stages]
-        return _fusions(widths, [stage.shape[1] for stage in teacher.stages], self.width or min(512, max(widths)))
+        channels = [stage.shape[1] for stage in student.stages]
+        return Review(channels, [stage.shape[1] for stage in teacher.stages], min(self.width, channels[-1]))
 
     def terms(
         self, student: Outputs, teacher: Outputs, batch: Batch, adapters: "nn.Module | None"
@@ -42,72 +45,26 @@ class Reviewkd(Method):
 
         del batch
         assert adapters is not None
-        reviewed = adapters([stage.float() for stage in student.stages])
-        pairs = zip(reviewed, teacher.stages, strict=True)
-        return {"review": torch.stack([hierarchical_loss(one, other.detach().float()) for one, other in pairs]).sum()}
+        wanted = [fixed(stage) for stage in teacher.stages]
+        fused = adapters([stage.float() for stage in student.stages], [stage.shape[-2:] for stage in wanted])
+        losses = [hierarchical_context(ours.float(), theirs) for ours, theirs in zip(fused, wanted, strict=True)]
+        return {"review": torch.stack(losses).sum()}
 
 
-def hierarchical_loss(student: "Tensor", teacher: "Tensor") -> "Tensor":
-    """Return the mean squared difference of two maps, whole and averaged to 4x4, 2x2 and 1x1.
+def hierarchical_context(student: "Tensor", teacher: "Tensor") -> "Tensor":
+    """Return the mean squared error of the maps and of their 4x4, 2x2 and 1x1 averages, weighted 1, ½, ¼, ⅛; 0-d.
 
-    The weights 1, 1/2, 1/4, 1/8 are divided by their sum; levels not smaller than the map are left out. Maps are
-    [batch, channels, height, width]; 0-d.
+    A grid no smaller than the map is left out and passes its weight on; the weights are divided by their sum.
+
+    Args:
+        student: [batch, channels, height, width].
+        teacher: In the same shape.
     """
-    from torch.nn.functional import adaptive_avg_pool2d, mse_loss
+    from torch.nn.functional import mse_loss
 
-    if student.shape[2:] != teacher.shape[2:]:
-        student = adaptive_avg_pool2d(student, (teacher.shape[2], teacher.shape[3]))
-    loss, total, weight = mse_loss(student, teacher), 1.0, 1.0
-    for size in _POOLED:
-        if size < min(teacher.shape[2:]):
-            weight /= 2
-            ours, theirs = adaptive_avg_pool2d(student, size), adaptive_avg_pool2d(teacher, size)
-            loss = loss + weight * mse_loss(ours, theirs)
-            total += weight
-    return loss / total
-
-
-def _fusions(student_widths: list[int], teacher_widths: list[int], width: int) -> "nn.Module":
-    import torch
-    from torch import Tensor, nn
-    from torch.nn.functional import interpolate
-
-    class Fusion(nn.Module):
-        """Brings one stage to the common width, mixes in the deeper ones by attention, gives the teacher's width."""
-
-        def __init__(self, inputs: int, outputs: int, *, is_deepest: bool) -> None:
-            super().__init__()
-            self.enter = nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width))
-            self.leave = nn.Sequential(nn.Conv2d(width, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
-            self.attention = None if is_deepest else nn.Sequential(nn.Conv2d(2 * width, 2, 1), nn.Sigmoid())
-
-        def forward(self, stage: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
-            """Return the map in the teacher's width, and the one that the next shallower stage takes."""
-            fused: Tensor = self.enter(stage)
-            if self.attention is not None and deeper is not None:
-                grown = interpolate(deeper, size=fused.shape[2:], mode="nearest")
-                shares = self.attention(torch.cat([fused, grown], dim=1))
-                fused = fused * shares[:, :1] + grown * shares[:, 1:]
-            return self.leave(fused), fused
-
-    class Review(nn.Module):
-        """Fuses from the deepest stage to the shallowest."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            last = len(student_widths) - 1
-            pairs = zip(student_widths, teacher_widths, strict=True)
-            self.fusions = nn.ModuleList(
-                Fusion(inputs, outputs, is_deepest=place == last) for place, (inputs, outputs) in enumerate(pairs)
-            )
-
-        def forward(self, stages: list[Tensor]) -> list[Tensor]:
-            """Return one map a stage, shallow to deep, in the teacher's widths."""
-            found: list[Tensor] = []
-            deeper: Tensor | None = None
-            for fusion, stage in zip(reversed(list(self.fusions)), reversed(stages), strict=True):
-                made, deeper = fusion(stage, deeper)
-                found.insert(0, made)
-            return found
-
-    return Review()
+    total, weight, weights = mse_loss(student, teacher), 1.0, 1.0
+    for cells in (cells for cells in (4, 2, 1) if cells < min(student.shape[-2:])):
+        weight /= 2
+        weights += weight
+        total = total + weight * mse_loss(pooled(student, cells, cells), pooled(teacher, cells, cells))
+    return total / weights
