@@ -83,7 +83,7 @@ class Strategy:
     def describe(self) -> str:
         """Return the loss in one line, as "0.1 hard + 0.9 kd(temperature 4) + 1000 attention_transfer"."""
         terms = [f"{self.hard_weight:g} hard"] if self.hard_weight else []
-        line = " + ".join([*terms, *map(str, self.parts)])
+        line = " + ".join([*terms, *(str(part) for part in self.parts if part.method.weight)])
         return f"{line}; the first {self.soft_first:.0%} of the run on logits alone" if self.soft_first else line
 
     def teacher_use(self, *, is_cached: bool) -> str:
@@ -91,8 +91,10 @@ class Strategy:
         readers = [
             f"{part.name} reads its {' and '.join(sorted(part.method.reads - {'logits'}))}"
             for part in self.parts
-            if part.method.uses_features()
+            if part.method.uses_features() and part.method.weight
         ]
+        if not any(part.method.weight for part in self.parts):
+            return "the teacher does not run: no method has a weight"
         if readers:
             return f"the teacher runs in every step: {', '.join(dict.fromkeys(readers))}"
         return "the teacher's logits are cached" if is_cached else "the teacher runs in every step"

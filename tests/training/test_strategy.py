@@ -74,3 +74,9 @@ def test_a_born_again_strategy_compares_the_student_with_itself() -> None:
     strategy = Strategy(0.1, (Part("maps", Maps(), "a", "b"),), combine="weighted", student_stages=("c",))
     born_again = strategy.born_again()
     assert (born_again.parts[0].teacher, born_again.teacher_stages, born_again.combine) == ("a", ("c",), "mean")
+
+
+def test_a_student_with_the_labels_alone_has_no_teacher() -> None:
+    strategy = settled({"kd": Kd()}, 0.0, Kd())
+    assert strategy.describe() == "1 hard"
+    assert strategy.teacher_use(is_cached=True) == "the teacher does not run: no method has a weight"
