@@ -194,7 +194,7 @@ def write(rows: list[Json], out: Path) -> None:
     if file.is_file():
         text = file.read_text(encoding="utf-8")
         head, tail = text.split(_BEGIN)[0], text.split(_END)[-1]
-    file.write_text(f"{head}{_BEGIN}\n{table(rows)}{_END}{tail}", encoding="utf-8")
+    file.write_text(f"{head}{_BEGIN}\n\n{table(rows)}\n{_END}{tail}", encoding="utf-8")
 
 
 _BEGIN, _END = "<!-- rows: written by benchmarks.distillation -->", "<!-- end of rows -->"

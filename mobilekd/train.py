@@ -12,7 +12,7 @@ from mobilekd.errors import ConfigError
 from mobilekd.pipeline import BuildResult, StageRecord
 from mobilekd.plugins import METHODS, STAGES
 from mobilekd.stage import Stage
-from mobilekd.training.diagnosis import DistillFacts, diagnose
+from mobilekd.training.diagnosis import FILE, Diagnosis, read_diagnoses, with_alone
 
 LAST, BASELINE = "distill", "alone"
 
@@ -135,7 +135,7 @@ def train_result(result: BuildResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "networks": networks,
         "student_weights": str(result.the(Student).path / "model.safetensors"),
-        "diagnoses": [asdict(one) for one in diagnose(facts_of(result))],
+        "diagnoses": [asdict(one) for one in _diagnoses(result)],
     }
 
 
@@ -152,22 +152,11 @@ def _row(role: str, record: StageRecord) -> dict[str, Any]:
     }
 
 
-def facts_of(result: BuildResult) -> DistillFacts:
-    """Return what is known of a finished distillation, for `diagnose`."""
-    teacher, student, alone = result.the(Teacher), result.the(Student), result.newest(Baseline)
-    options = next(stage for stage in result.pipeline.stages if stage.stage_name() == LAST).options()
-    teacher_metrics = read_json(teacher.path / "metrics.json")
-    return DistillFacts(
-        history=read_json(student.path / "history.json"),
-        student_top1=read_json(student.path / "metrics.json")["top1_test"],
-        teacher_top1=teacher_metrics["top1_test"],
-        temperature=options["temperature"],
-        learning_rate=options["learning_rate"],
-        optimizer=options["optimizer"],
-        alone_top1=read_json(alone.path / "metrics.json")["top1_test"] if alone else None,
-        teacher_train_top1=teacher_metrics.get("top1_train"),
-        teacher_validation_top1=teacher_metrics.get("top1_validation"),
-    )
+def _diagnoses(result: BuildResult) -> list[Diagnosis]:
+    """Return what the stage wrote of the student, and how it compares with the student trained alone."""
+    folder, alone = result.the(Student).path, result.newest(Baseline)
+    alone_top1 = read_json(alone.path / "metrics.json")["top1_test"] if alone else None
+    return with_alone(read_diagnoses(folder / FILE), read_json(folder / "metrics.json")["top1_test"], alone_top1)
 
 
 def read_json(path: Path) -> Any:

@@ -204,3 +204,10 @@ def test_quantization_takes_methods_on_logits_alone() -> None:
 def test_a_method_on_features_is_joined_by_kd_where_the_logits_have_a_share() -> None:
     strategy = distill(method="attention_transfer", soft_weight=0.9).strategy()
     assert [part.name for part in strategy.parts] == ["kd", "attention_transfer"]
+
+
+@pytest.mark.parametrize("method", ["dkd", "dist"])
+def test_terms_on_logits_are_not_diagnosed_as_features(method, folder, data, teacher) -> None:
+    artifact, _ = made(distill(method=method, temperature=None, epochs=1), folder / f"terms-{method}", data, teacher)
+    causes = [one["cause"] for one in json.loads((artifact.path / "diagnoses.json").read_text())]
+    assert [cause for cause in causes if "feature term" in cause] == []

@@ -13,6 +13,7 @@ from mobilekd.config import Pipeline, load_pipeline
 from mobilekd.errors import ConfigError
 from mobilekd.stage import Context, Inputs, Stage
 from mobilekd.train import TrainOptions, train_overrides, train_pipeline
+from mobilekd.training.diagnosis import FILE, Diagnosis, DistillFacts, diagnose, write_diagnoses
 from tests.toys import Data, toy_pipeline
 
 ALL = TrainOptions(
@@ -110,11 +111,15 @@ class Trained(Stage):
     def stage_name(cls) -> str:
         return cls.__name__.lower()
 
+    def found(self) -> list[Diagnosis]:
+        return diagnose(DistillFacts([], 0.9, 0.99, self.temperature, self.learning_rate))
+
     def run(self, _: Inputs, context: Context) -> None:
         top1 = type(self).top1
         write_json(context.out / "metrics.json", {"top1_test": top1, "top1_validation": top1, "parameters": 1234})
         write_json(context.out / "network.json", {"network": self.network, "classes": 2})
         write_json(context.out / "history.json", [])
+        write_diagnoses(context.out / FILE, self.found())
         (context.out / "events").write_text(str(context.events))
 
 

@@ -13,7 +13,7 @@ from mobilekd.errors import StageError
 from mobilekd.profile import Deployment, Profile
 from mobilekd.quant_table import QuantTable, load_table
 from mobilekd.release.network_record import Network
-from mobilekd.training.diagnosis import FILE, Diagnosis, against_alone, read_diagnoses, terms_of
+from mobilekd.training.diagnosis import FILE, Diagnosis, read_diagnoses, terms_of, with_alone
 
 
 class _Record(BaseModel):
@@ -240,9 +240,8 @@ def read_evidence(profile: Profile, sources: Sources) -> Evidence:
 
 def _diagnoses(folder: Path, student: Trained, alone: Trained | None) -> tuple[Diagnosis, ...]:
     """Return what the stage of the student wrote, and how it compares with the student trained alone."""
-    written = read_diagnoses(folder / FILE)
-    found = against_alone(student.metrics.top1_test, alone.metrics.top1_test) if alone else None
-    return (*written, found) if found and found.cause not in {one.cause for one in written} else tuple(written)
+    alone_top1 = alone.metrics.top1_test if alone else None
+    return tuple(with_alone(read_diagnoses(folder / FILE), student.metrics.top1_test, alone_top1))
 
 
 class _Rows(_Record):

@@ -203,7 +203,7 @@ def write_result(
         "parameters": sum(one.numel() for one in network.parameters()),
         "top1_test": top1(logits, test.labels),
     }
-    if history:
+    if known is None and history:
         metrics["top1_validation"] = history[-1].get("top1")
     if known is not None:
         train, validation = known

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from mobilekd import artifacts
 from mobilekd.artifacts import Dataset, Teacher, digest_file
+from mobilekd.methods.kd import Kd
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages._distillation import ExtraTeacher, LayerPair, MethodOptions
 from mobilekd.stages._soft_labels import SoftLabelStore, open_store
@@ -19,16 +20,14 @@ from mobilekd.training.networks import source_files
 from mobilekd.training.strategy import Combine, Part, Strategy
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from mobilekd.training.data import Images
     from mobilekd.training.diagnosis import Diagnosis
     from mobilekd.training.loop import History
-    from mobilekd.training.objective import Objective, TeacherNetwork
+    from mobilekd.training.objective import TeacherNetwork
 
 Metrics = dict[str, float | None]
-
-_USUAL_TEMPERATURE = 4.0  # of the methods, where the stage gives none
 
 
 class Distill(MethodOptions, NetworkStage):
@@ -101,6 +100,7 @@ class Distill(MethodOptions, NetworkStage):
     def run(self, inputs: Inputs, context: Context) -> None:
         """Train; the teacher sees the very pixels that the student sees."""
         from mobilekd.training.diagnosis import FILE, write_diagnoses
+        from mobilekd.training.loop import Run, fit
         from mobilekd.training.objective import TeacherNetwork
 
         splits = open_splits(inputs)
@@ -112,7 +112,12 @@ class Distill(MethodOptions, NetworkStage):
         for generation in range(self.generations):
             network = self.build_network(splits[0], generation=generation)
             objective = self.objective(network, teachers, splits[0], strategy)
-            history = self._fit(network, objective, inputs, context, self._title(generation))
+            title = self._title(generation)
+            context.progress.say(f"{title}: {objective.describe()}; {objective.teacher_use()}")
+            checkpoint = context.scratch / f"checkpoint-{title.replace('/', '-of-')}.pt"
+            run = Run(title, network, objective, *splits[:2], checkpoint, context.progress, adapters=objective.adapters)
+            with curves(context, title, teacher_metrics.get("top1_validation")) as watch:
+                history = fit(replace(run, watch=watch), self.recipe())
             objective.close()
             store.tell()
             tops.append(history[-1].get("top1") if history else None)
@@ -124,25 +129,6 @@ class Distill(MethodOptions, NetworkStage):
 
     def _layer_parts(self) -> tuple[Part, ...]:
         return tuple(one.part() for one in self.layers)
-
-    def _fit(
-        self,
-        network: "nn.Module",
-        objective: "Objective",
-        inputs: Inputs,
-        context: Context,
-        title: str,
-    ) -> "History":
-        from mobilekd.training.loop import Run, fit
-
-        context.progress.say(f"{title}: {objective.describe()}; {objective.teacher_use()}")
-        checkpoint = context.scratch / f"checkpoint-{title.replace('/', '-of-')}.pt"
-        adapters = objective.adapters
-        splits = open_splits(inputs)[:2]
-        teacher_top1 = _metrics(inputs.newest(Teacher).path).get("top1_validation")
-        with curves(context, title, teacher_top1) as watch:
-            run = Run(title, network, objective, *splits, checkpoint, context.progress, adapters=adapters, watch=watch)
-            return fit(run, self.recipe())
 
     def _title(self, generation: int) -> str:
         return self.stage_name() + (f"-{generation + 1}/{self.generations}" if self.generations > 1 else "")
@@ -178,7 +164,7 @@ class Distill(MethodOptions, NetworkStage):
             history=history,
             student_top1=student["top1_test"] or 0.0,
             teacher_top1=teacher["top1_test"] or 0.0,
-            temperature=self.temperature or _USUAL_TEMPERATURE,
+            temperature=next((part.method.temperature for part in parts if isinstance(part.method, Kd)), None),
             learning_rate=self.learning_rate,
             optimizer=self.optimizer,
             teacher_train_top1=teacher.get("top1_train"),

@@ -33,9 +33,9 @@ class DistillFacts:
 
     Attributes:
         history: Records of the student, an epoch each.
-        student_top1, teacher_top1, alone_top1: On the test split; alone: the same network trained on labels.
+        student_top1, teacher_top1: On the test split.
         teacher_train_top1, teacher_validation_top1: Of the teacher, on images it has and has not learned from.
-        temperature: Of the teacher's term.
+        temperature: Of the term `kd`; None without it.
         learning_rate: Peak.
         optimizer: "adamw" or "sgd".
         feature_terms: Names of the terms that compare features; None takes all but "hard" and "soft".
@@ -44,10 +44,9 @@ class DistillFacts:
     history: Sequence[Record]
     student_top1: float
     teacher_top1: float
-    temperature: float
+    temperature: float | None
     learning_rate: float
     optimizer: str = "adamw"
-    alone_top1: float | None = None
     teacher_train_top1: float | None = None
     teacher_validation_top1: float | None = None
     feature_terms: tuple[str, ...] | None = None
@@ -76,7 +75,6 @@ def diagnose(facts: DistillFacts) -> list[Diagnosis]:
         _rate_too_small,
         _dominated,
         _temperature,
-        _below_alone,
         _near_teacher,
     )
     return [found for rule in rules if (found := rule(facts))]
@@ -101,6 +99,12 @@ def against_alone(student_top1: float, alone_top1: float) -> Diagnosis | None:
         f"test top-1 {student_top1:.2%} with the teacher, {alone_top1:.2%} without",
         "lower soft_weight (--alpha), try method kd alone, or a teacher nearer in size to the student",
     )
+
+
+def with_alone(found: Sequence[Diagnosis], student_top1: float, alone_top1: float | None) -> list[Diagnosis]:
+    """Return what the stage of the student found, and whether the student trained alone, if there is one, is better."""
+    worse = against_alone(student_top1, alone_top1) if alone_top1 is not None else None
+    return [*found, worse] if worse else list(found)
 
 
 def write_diagnoses(path: Path, found: Sequence[Diagnosis]) -> None:
@@ -128,13 +132,9 @@ def _overfitted_teacher(facts: DistillFacts) -> Diagnosis | None:
     )
 
 
-def _below_alone(facts: DistillFacts) -> Diagnosis | None:
-    return None if facts.alone_top1 is None else against_alone(facts.student_top1, facts.alone_top1)
-
-
 def _temperature(facts: DistillFacts) -> Diagnosis | None:
     low, high = _TEMPERATURES
-    if low <= facts.temperature <= high:
+    if facts.temperature is None or low <= facts.temperature <= high:
         return None
     effect = "the teacher's answer is nearly the label" if facts.temperature < low else "all classes look nearly alike"
     return Diagnosis(

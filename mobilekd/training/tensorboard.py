@@ -3,29 +3,14 @@
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mobilekd.stage import Progress
 from mobilekd.training.diagnosis import terms_of
+from mobilekd.training.watching import Speed
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
-
-
-class Speed(Protocol):
-    """What the loop tells of an epoch; `watching.Speed`."""
-
-    @property
-    def images_per_s(self) -> float:
-        """Training images a second."""
-
-    @property
-    def peak_bytes(self) -> int | None:
-        """Largest memory of the device; None or 0 on a CPU."""
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the epoch."""
 
 
 class TensorboardWatch:
@@ -53,7 +38,7 @@ class TensorboardWatch:
             ("top1/validation", record.get("top1")),
             ("top1/teacher", self._teacher_top1),
             ("learning_rate", record.get("lr")),
-            ("memory/peak_bytes", speed.peak_bytes or None),
+            ("memory/peak_bytes", speed.peak_bytes),
         ):
             if value is not None:
                 scalars[tag] = value

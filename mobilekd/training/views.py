@@ -74,7 +74,7 @@ class Views:
             changed = randaugment.apply(pixels.permute(0, 3, 1, 2), draws.operations[rows], draws.strengths[rows])
             pixels = changed.permute(0, 2, 3, 1)
         # The same three operations in the same order as `preprocessing.normalize`, so the same bits.
-        images = ((pixels / 255 - self._mean) / self._std).permute(0, 3, 1, 2)
+        images = pixels.div_(255).sub_(self._mean).div_(self._std).permute(0, 3, 1, 2)
         side = self._augmentation.cutout_pixels
         return images.masked_fill(_square(images, draws.holes[rows], side, side), 0.0) if side else images
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilekd.training.diagnosis import DistillFacts, diagnose, read_diagnoses, write_diagnoses
+from mobilekd.training.diagnosis import DistillFacts, diagnose, read_diagnoses, with_alone, write_diagnoses
 
 
 def curve(*losses: float, **terms: float) -> list[dict[str, float]]:
@@ -18,7 +18,6 @@ HEALTHY = DistillFacts(
     teacher_top1=0.96,
     temperature=4.0,
     learning_rate=1e-3,
-    alone_top1=0.91,
     teacher_train_top1=0.99,
     teacher_validation_top1=0.95,
 )
@@ -35,7 +34,6 @@ CASES = {
         "it is 20, all others together 1",
     ),
     "the temperature is outside 2 to 5": ({"temperature": 12.0}, "is 12"),
-    "the student is worse than the same network trained alone": ({"alone_top1": 0.94}, "the teacher, 94.00%"),
     "the student is as good as its teacher": ({"teacher_top1": 0.934}, "93.40%"),
 }  # fmt: skip
 
@@ -56,6 +54,23 @@ def test_a_healthy_run_is_left_in_peace() -> None:
     assert diagnose(HEALTHY) == []
 
 
+def test_a_student_worse_than_alone_is_told_after_what_its_stage_found() -> None:
+    written = diagnose(replace(HEALTHY, temperature=12.0))
+    first, second = with_alone(written, 0.93, 0.94)
+    assert [first] == written
+    assert second.cause == "the student is worse than the same network trained alone"
+    assert "the teacher, 94.00%" in second.evidence
+
+
+@pytest.mark.parametrize("alone_top1", [None, 0.91, 0.93])
+def test_a_student_as_good_as_alone_is_left_in_peace(alone_top1) -> None:
+    assert with_alone([], 0.93, alone_top1) == []
+
+
+def test_a_loss_without_temperature_is_not_judged_by_one() -> None:
+    assert diagnose(replace(HEALTHY, temperature=None)) == []
+
+
 def test_a_large_soft_term_is_no_feature_term() -> None:
     assert diagnose(replace(HEALTHY, history=curve(4.0, 2.0, 1.5, 1.45, hard=0.01, soft=1.44))) == []
 
@@ -69,6 +84,6 @@ def test_a_student_that_was_not_trained_has_no_curve_to_judge() -> None:
 
 
 def test_diagnoses_read_back_as_they_were_written(tmp_path: Path) -> None:
-    found = diagnose(replace(HEALTHY, temperature=1.0, alone_top1=0.95))
+    found = diagnose(replace(HEALTHY, temperature=1.0, teacher_top1=0.93))
     write_diagnoses(tmp_path / "diagnoses.json", found)
     assert read_diagnoses(tmp_path / "diagnoses.json") == found
