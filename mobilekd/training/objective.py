@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from mobilekd.errors import ConfigError
 from mobilekd.method import Batch, Method, Outputs, Sizes
+from mobilekd.training.frozen import folded
 from mobilekd.training.strategy import Combine, Part, Strategy
 from mobilekd.training.taps import Taps, check_paths, evaluating, tap_paths
 
@@ -64,7 +65,6 @@ class Objective:
             ConfigError: A stage or classifier is not found.
         """
         self.strategy = strategy
-        self._teachers = tuple(teachers)
         for one in teachers:
             one.network.eval()
         layers = [part for part in strategy.parts if part.student]
@@ -72,8 +72,11 @@ class Objective:
         self._shared = len(pairs)
         self._layer_index = {part.label: self._shared + index for index, part in enumerate(layers)}
         paths = [*pairs, *((part.student, part.teacher) for part in layers)]
+        read = tuple(one for _, one in paths)
         self._student = _taps(student, tuple(one for one, _ in paths), strategy)
-        self._first_teacher = _taps(teachers[0].network, tuple(one for _, one in paths), strategy)
+        check_paths(teachers[0].network, read)
+        self._teachers = tuple(replace(one, network=folded(one.network, example, read)) for one in teachers)
+        self._first_teacher = _taps(self._teachers[0].network, read, strategy)
         self.adapters = self._make_adapters(student, example, sizes, seed)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:

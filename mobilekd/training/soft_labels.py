@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_VERSION = 1
+_VERSION = 2  # 2: BatchNorms of the teacher are folded, which moves the last bits
 _LARGEST_FP16 = 65504.0
 _LARGEST_TOP_CLASSES = 31744
 
