@@ -33,23 +33,22 @@ STUDENTS = {
     "resnet20": "python:benchmarks.cifar_resnet:resnet20",
     "mobilenetv2_050": "python:benchmarks.zoo:mobilenetv2_050_cifar",
 }
-# Weights are the methods' own defaults, which are the papers' or RepDistiller's; a feature method comes with plain
-# cross-entropy, as in the papers' tables. `kd+...` adds the soft term.
+# Weights are the methods' own defaults, which are the papers' or RepDistiller's; all but kd come with plain
+# cross-entropy, as in the papers' tables.
 METHODS: dict[str, tuple[str, ...]] = {
     "alone": ("distill.soft_weight=0.0",),
     "kd": ("distill.method=kd", "distill.temperature=4.0", "distill.soft_weight=0.9"),
-    "dkd": ("distill.method=dkd",),
+    "dkd": ("distill.method=dkd", "distill.method_options={ dkd = { ramp = 0.083 } }"),
     "dist": (
         "distill.method=dist",
-        "distill.temperature=4.0",
-        "distill.method_options={ dist = { beta = 2.0, gamma = 2.0 } }",
+        "distill.method_options={ dist = { temperature = 4.0, beta = 2.0, gamma = 2.0 } }",
     ),
     "fitnets": ("distill.method=fitnets",),
     "attention_transfer": ("distill.method=attention_transfer",),
     "rkd": ("distill.method=rkd",),
     "sp": ("distill.method=sp",),
     "crd": ("distill.method=crd",),
-    "reviewkd": ("distill.method=reviewkd",),
+    "reviewkd": ("distill.method=reviewkd", "distill.method_options={ reviewkd = { ramp = 0.083 } }"),
 }
 RECIPE = (
     "distill.optimizer=sgd",
@@ -60,6 +59,7 @@ RECIPE = (
     "distill.flip=true",
     "distill.precision=bf16",
     "distill.views=16",
+    "distill.compile=true",
 )
 QAT = (
     "quantize.optimizer=sgd",
@@ -121,7 +121,7 @@ def run(student: str, method: str, seed: int, options: argparse.Namespace) -> li
     overrides = [config.parse_override(one) for one in settings]
     profile = config.load_profile(str(HERE / "conformance.toml"), overrides)
     with open_workshop(options.cache) as workshop:
-        chosen = config.load_pipeline("cifar10", overrides)
+        chosen = config.load_pipeline(str(HERE / "distillation.toml"), overrides)
         result = pipelines.build(chosen, profile, workshop, until="verify" if options.int8 else "distill")
     row: Json = {
         "data": options.source,

@@ -26,7 +26,8 @@ def folded(network: nn.Module, example: Tensor, keep: Iterable[str] = ()) -> nn.
         example: A few images [batch, channels, height, width] on the network's device.
         keep: Paths of layers whose own output is read; they stay as they are.
     """
-    pairs = _pairs(network, example, frozenset(keep))
+    has_norms = any(isinstance(one, nn.modules.batchnorm._BatchNorm) for one in network.modules())
+    pairs = _pairs(network, example, frozenset(keep)) if has_norms else []
     if not pairs:
         return network
     copied = copy.deepcopy(network)
