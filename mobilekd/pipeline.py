@@ -13,6 +13,7 @@ from mobilekd.entry import Entry
 from mobilekd.errors import MissingToolError, MobilekdError, StageError
 from mobilekd.keys import key_of, key_parts
 from mobilekd.plan import ONCE, Again, PlannedStage, artifact, check_tools, make_plan, reuse_note, why_not_cached
+from mobilekd.processes import Runner, run_here
 from mobilekd.profile import Profile
 from mobilekd.scan import Scanner
 from mobilekd.stage import Context, Inputs, Progress, Stage
@@ -74,12 +75,16 @@ class BuildResult:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where a build works: the cache, the converters' environments, who watches, and where TensorBoard reads."""
+    """Where a build works: the cache, the converters' environments, who watches, and where TensorBoard reads.
+
+    `run` runs a stage: in this process, or in all that torchrun started.
+    """
 
     cache: Cache
     toolchains: Path
     watcher: Watcher
     events: Path | None = None
+    run: Runner = run_here
 
     def scanner(self) -> Scanner:
         """Return what digests the user's own files."""
@@ -169,7 +174,7 @@ class _Run:
                 workshop = self.workshop
                 kept = cache.root / "soft-labels"
                 context = Context(out, scratch, workshop.toolchains, watcher, workshop.events, kept)
-                stage.run(Inputs(self.made), context)
+                workshop.run(stage, Inputs(self.made), context)
                 entry = cache.store(label, parts, key, time.monotonic() - began)
         seconds = time.monotonic() - began
         watcher.stage_ends(label, f"{seconds:.1f} s", cached=False)

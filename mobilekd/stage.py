@@ -81,6 +81,7 @@ class Stage(BaseModel, abc.ABC):
         makes: The kind of artifact that `run` fills.
         version: Raise it when the same options make different bytes.
         measures: True for a stage whose output is a measurement: reused with its date, taken again by --remeasure.
+        parallel: True for a stage that torchrun's processes run together; `out` counts in process 0 only.
         tools: Distributions whose versions can change the output.
     """
 
@@ -92,6 +93,7 @@ class Stage(BaseModel, abc.ABC):
     makes: ClassVar[type[Artifact]]
     version: ClassVar[int] = 1
     measures: ClassVar[bool] = False
+    parallel: ClassVar[bool] = False
     tools: ClassVar[tuple[str, ...]] = ()
 
     @classmethod

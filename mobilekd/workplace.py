@@ -15,10 +15,11 @@ def open_workshop(root: Path | None, events: Path | None = None) -> Iterator["Wo
     """Give where a build works; libraries that print do it on stderr."""
     from mobilekd.cache import Cache
     from mobilekd.pipeline import Workshop
+    from mobilekd.processes import runner
 
     cache = Cache(root or Cache.default_root())
-    with watched() as console:
-        yield Workshop(cache, Cache.default_root() / "toolchains", console, events)
+    with runner() as run, watched() as console:
+        yield Workshop(cache, Cache.default_root() / "toolchains", console, events, run)
 
 
 @contextmanager

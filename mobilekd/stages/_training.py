@@ -30,6 +30,7 @@ class TrainingStage(Stage):
     """How to train; see `mobilekd.training.loop.Recipe` and `mobilekd.training.augmentation.Augmentation` for each."""
 
     tools: ClassVar[tuple[str, ...]] = ("torch", "timm", "numpy")
+    parallel: ClassVar[bool] = True
 
     epochs: int = Field(default=20, ge=0, le=10000)
     batch_size: int = Field(default=64, ge=2)

@@ -3,10 +3,10 @@
 import copy
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from mobilekd.training.taps import evaluating
 
@@ -81,11 +81,13 @@ def _rest(norm: nn.Module) -> nn.Module | None:
 
 
 def _fold(network: nn.Module, layer_path: str, norm_path: str) -> None:
-    layer, norm = network.get_submodule(layer_path), network.get_submodule(norm_path)
-    fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
-    weight, bias = fuse(layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-    weight.requires_grad_(False)
-    bias.requires_grad_(False)
-    layer.weight, layer.bias = weight, bias
+    layer: Any = network.get_submodule(layer_path)
+    norm: Any = network.get_submodule(norm_path)
+    with torch.no_grad():
+        slope = torch.rsqrt(norm.running_var + norm.eps) * (1.0 if norm.weight is None else norm.weight)
+        offset = (0.0 if norm.bias is None else norm.bias) - norm.running_mean * slope
+        weight = layer.weight * slope.reshape(-1, *(1,) * (layer.weight.ndim - 1))
+        bias = offset if layer.bias is None else layer.bias * slope + offset
+    layer.weight, layer.bias = (nn.Parameter(one, requires_grad=False) for one in (weight, bias))
     parent, _, name = norm_path.rpartition(".")
     setattr(network.get_submodule(parent), name, _rest(norm) or nn.Identity())

@@ -4,23 +4,26 @@ import atexit
 import math
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
 
 from mobilekd.errors import StageError
 
+_LONGEST_WAIT = timedelta(days=7)
+"""Process 0 may convert and measure for hours between two trainings. torchrun ends a group that lost a process."""
+
 
 class Group:
     """The processes of a run; one process is a group of its own."""
 
     def __init__(self, device: torch.device) -> None:
-        """Join the group that RANK and WORLD_SIZE name, over gloo on the CPU and nccl on CUDA."""
+        """Join the group that RANK and WORLD_SIZE name."""
         self.rank, self.size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self._device = device
-        if self.size > 1 and not distributed.is_initialized():
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-            atexit.register(distributed.destroy_process_group)  # later runs of the process use the group again
+        if self.size > 1:
+            join()
 
     def share(self, count: int) -> slice:
         """Return which of so many images this process takes; the shares are contiguous and differ by at most one.
@@ -57,6 +60,15 @@ class Group:
         counter = torch.tensor(number, device=self._device)
         distributed.all_reduce(counter)
         return int(counter)
+
+
+def join() -> None:
+    """Join the other processes once, over gloo on the CPU and nccl on CUDA; the group lasts as long as the process."""
+    if distributed.is_initialized():
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=_LONGEST_WAIT)
+    atexit.register(distributed.destroy_process_group)
 
 
 def part(count: int, parts: int, index: int) -> slice:

@@ -146,9 +146,12 @@ def folder_name(facts: Mapping[str, object]) -> str:
 def _existing(path: Path, shape: tuple[int, int]) -> "NDArray[np.float16]":
     try:
         stored: NDArray[np.float16] = np.load(path, mmap_mode="r+")
+        if stored.shape == shape and stored.dtype == np.float16:
+            return stored
     except (ValueError, EOFError, OSError):  # cut off by a full disk or a crash of the machine: the teacher runs again
-        return _created(path, shape)
-    return stored if stored.shape == shape and stored.dtype == np.float16 else _created(path, shape)
+        pass
+    path.unlink(missing_ok=True)
+    return _created(path, shape)
 
 
 def _created(path: Path, shape: tuple[int, int]) -> "NDArray[np.float16]":
@@ -156,6 +159,10 @@ def _created(path: Path, shape: tuple[int, int]) -> "NDArray[np.float16]":
     try:
         with beside.open("wb") as stream:
             np.save(stream, np.full(shape, np.nan, np.float16))
+        os.link(beside, path)
+    except FileExistsError:  # another process was first; both write into its file
+        pass
+    except OSError:  # no hard links here: of two processes that make it at once, the first has to ask again
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

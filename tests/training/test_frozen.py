@@ -1,7 +1,5 @@
 """A teacher with its BatchNorms folded answers as before, at the same paths."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -57,7 +55,7 @@ def images() -> Tensor:
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_folding_keeps_the_logits_and_the_network(images: Tensor, affine: bool) -> None:
+def test_folding_keeps_the_logits_and_the_network(images: Tensor, *, affine: bool) -> None:
     network = _with_statistics(_Net(affine=affine))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     frozen = folded(network, images[:2])
