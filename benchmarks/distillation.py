@@ -52,7 +52,8 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 RECIPE = (
     "distill.optimizer=sgd",
-    "distill.learning_rate=0.2",  # of 0.1, 0.2, 0.4 the best on 5,000 held-out images: 86.2, 86.3, 85.1 % (ResNet-8, KD)
+    # Of 0.1, 0.2 and 0.4 the best on 5,000 held-out images (ResNet-8, KD, 15 epochs): 86.2, 86.3, 85.1 %.
+    "distill.learning_rate=0.2",
     "distill.weight_decay=5e-4",
     "distill.batch_size=128",
     "distill.shift_pixels=4",
