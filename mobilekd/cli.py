@@ -242,14 +242,18 @@ def list_names(
 @app.command()
 def init(
     *,
-    images: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with train/CLASS/*.jpg and val/CLASS/*.jpg.")],
+    images: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder with train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")] = Path("pipeline.toml"),
 ) -> None:
     """Write a commented pipeline file for a folder of images."""
     from mobilekd.starter import write_pipeline
 
-    write_pipeline(images, out)
+    test_share = write_pipeline(images, out)
     print(out)
+    if test_share:
+        print(f"no val/: data.test_share = {test_share:g} of each class is held out to test on", file=sys.stderr)
     print(f"next: mobilekd plan --pipeline {out}", file=sys.stderr)
 
 

@@ -7,33 +7,46 @@ from pathlib import Path
 from mobilekd.config import shipped_folder
 from mobilekd.errors import ConfigError
 
-_SPLITS = ("train", "val")
+_TEST_SHARE = 0.2
 
 
-def write_pipeline(images: Path, out: Path) -> None:
-    """Write the shipped imagefolder pipeline, pointed at a folder.
+def write_pipeline(images: Path, out: Path) -> float:
+    """Write the shipped imagefolder pipeline, pointed at a folder; return the share of each class held out to test.
+
+    That is 0 where the folder has val/, else data.test_share is set.
 
     Raises:
-        ConfigError: The folder is not laid out as train/CLASS and val/CLASS, or the file is already there.
+        ConfigError: The folder is not laid out in classes, or the file is already there.
     """
-    for split in _SPLITS:
-        if not any(path.is_dir() for path in (images / split).glob("*")):
-            hint = "lay images out as train/CLASS/*.jpg and val/CLASS/*.jpg"
-            raise ConfigError(f"{images / split} has no folder of a class", hint=hint)
+    test_share = _test_share(images)
     if out.exists():
         raise ConfigError(f"{out} is already there", hint="choose another name with --out FILE")
     text = (shipped_folder("pipelines") / "imagefolder.toml").read_text(encoding="utf-8")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().name).strip("-._") or "images"
     text = re.sub(r'^name = ".*"$', f"name = {json.dumps(name)}", text, count=1, flags=re.MULTILINE)
     try:
-        out.write_text(_with_data_path(text, images.resolve()), encoding="utf-8")
+        out.write_text(_with_data(text, images.resolve(), test_share), encoding="utf-8")
     except OSError as cause:
         raise ConfigError(f"{out} can't be written: {cause.strerror}") from cause
+    return test_share
 
 
-def _with_data_path(text: str, images: Path) -> str:
-    """Return the pipeline text with data.path set: its line replaced, or put first in the table."""
+def _test_share(images: Path) -> float:
+    """Return what data.test_share has to be for a layout: train/CLASS and val/CLASS, train/CLASS alone, or CLASS."""
+    has_val = (images / "val").is_dir()
+    top = images / "train" if has_val or (images / "train").is_dir() else images
+    for folder in (top, images / "val") if has_val else (top,):
+        if not any(path.is_dir() for path in folder.glob("*")):
+            hint = "lay images out as CLASS/*.jpg, or as train/CLASS/*.jpg and val/CLASS/*.jpg, one folder a class"
+            raise ConfigError(f"{folder} has no folder of a class", hint=hint)
+    return 0.0 if has_val else _TEST_SHARE
+
+
+def _with_data(text: str, images: Path, test_share: float) -> str:
+    """Return the pipeline text with data.path, and a test_share above 0, in its table: the path's line replaced."""
     line = f"path = {json.dumps(str(images), ensure_ascii=False)}"
+    if test_share:
+        line += f"\ntest_share = {test_share:g}  # of each class, held out to test on: there is no val/"
     head, mark, rest = text.partition("[data]\n")
     if not mark:
         return f"{text.rstrip()}\n\n[data]\n{line}\n"

@@ -185,7 +185,7 @@ def test_two_teachers_train_one_student(folder, data, teacher, tmp_path) -> None
 
 def test_a_teacher_of_which_views_come_again_is_remembered(folder, data, teacher) -> None:
     _, silent = made(distill(views=1, epochs=2), folder / "views", data, teacher)
-    assert silent.lines[0] == "distill: 0.1 hard + 0.9 kd(temperature 4); the teacher's logits are cached"
+    assert silent.lines[0] == "distill: 0.1 hard + 0.9 kd(temperature 4); the teacher runs once for each image and view"
     assert "answers of the teacher were cached" in silent.lines[-1]
 
 

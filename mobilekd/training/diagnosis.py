@@ -208,8 +208,9 @@ def _rate_too_small(facts: DistillFacts) -> Diagnosis | None:
 def _near_teacher(facts: DistillFacts) -> Diagnosis | None:
     if facts.student_top1 < facts.teacher_top1 - _NEAR_TEACHER:
         return None
+    is_level = facts.student_top1 >= facts.teacher_top1
     return Diagnosis(
-        "the student is as good as its teacher",
+        "the student is as good as its teacher" if is_level else "the student has almost reached its teacher",
         f"test top-1 {facts.student_top1:.2%}, the teacher's {facts.teacher_top1:.2%}",
         "this teacher has nothing left to give: take a better teacher, or a smaller student",
     )

@@ -97,7 +97,7 @@ class Strategy:
             return "the teacher does not run: no method has a weight"
         if readers:
             return f"the teacher runs in every step: {', '.join(dict.fromkeys(readers))}"
-        return "the teacher's logits are cached" if is_cached else "the teacher runs in every step"
+        return "the teacher runs once for each image and view" if is_cached else "the teacher runs in every step"
 
     def born_again(self) -> "Strategy":
         """Return the strategy of a student whose one teacher is a network like itself."""

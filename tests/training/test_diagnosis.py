@@ -34,7 +34,7 @@ CASES = {
         "it is 20, all others together 1",
     ),
     "the temperature is outside 2 to 5": ({"temperature": 12.0}, "is 12"),
-    "the student is as good as its teacher": ({"teacher_top1": 0.934}, "93.40%"),
+    "the student has almost reached its teacher": ({"teacher_top1": 0.934}, "93.40%"),
 }  # fmt: skip
 
 

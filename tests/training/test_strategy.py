@@ -61,7 +61,7 @@ def test_a_method_outside_its_part_of_the_run_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("methods", "is_cached", "told"),
     [
-        ({"kd": Kd()}, True, "the teacher's logits are cached"),
+        ({"kd": Kd()}, True, "the teacher runs once for each image and view"),
         ({"kd": Kd()}, False, "the teacher runs in every step"),
         ({"kd": Kd(), "maps": Maps()}, True, "the teacher runs in every step: maps reads its stages"),
     ],
