@@ -6,6 +6,7 @@ have the machine to themselves.
 """
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -69,21 +70,38 @@ class Data:
     teacher: nn.Module
 
 
-Contender = Callable[[Task, Data, Callable[[], None]], nn.Module]
-"""Trains a student and returns it; calls the function after each step."""
+class Clock:
+    """Called after each step.
+
+    Attributes:
+        stamps: When the task began and each step ended, in seconds.
+        teacher_s: What getting the teacher's answer cost in each step; only the ways that keep answers fill it.
+    """
+
+    def __init__(self) -> None:
+        self.stamps = [time.perf_counter()]
+        self.teacher_s: list[float] = []
+
+    def __call__(self) -> None:
+        """Stamp the end of a step."""
+        self.stamps.append(time.perf_counter())
 
 
-def plain(task: Task, data: Data, on_step: Callable[[], None]) -> nn.Module:
+Contender = Callable[[Task, Data, Clock], nn.Module]
+"""Trains a student and returns it; calls the clock after each step."""
+
+
+def plain(task: Task, data: Data, on_step: Clock) -> nn.Module:
     """Train as a PyTorch tutorial does: fp32, the teacher in each step."""
     return _loop(task, data, on_step, precision="fp32")
 
 
-def plain_bf16(task: Task, data: Data, on_step: Callable[[], None]) -> nn.Module:
+def plain_bf16(task: Task, data: Data, on_step: Clock) -> nn.Module:
     """Train as a PyTorch tutorial does, teacher and student in bf16 autocast and channels-last memory."""
     return _loop(task, data, on_step, precision="bf16")
 
 
-def _loop(task: Task, data: Data, on_step: Callable[[], None], precision: str) -> nn.Module:
+def _loop(task: Task, data: Data, on_step: Clock, precision: str) -> nn.Module:
     is_bf16 = precision == "bf16"
     layout = torch.channels_last if is_bf16 else torch.contiguous_format
     student = networks.channels_last(resnet20(10)) if is_bf16 else resnet20(10)
@@ -117,7 +135,7 @@ def _loop(task: Task, data: Data, on_step: Callable[[], None], precision: str) -
     return student
 
 
-def torchdistill(task: Task, data: Data, on_step: Callable[[], None]) -> nn.Module:
+def torchdistill(task: Task, data: Data, on_step: Clock) -> nn.Module:
     """Train with torchdistill's box, configured and driven as its sample config and example for CIFAR-10 do."""
     declare_torchvision_ops()
     from torchdistill.core.distillation import get_distillation_box
@@ -183,7 +201,7 @@ def _dataset(task: Task, data: Data) -> Any:
     return Held(data.x_train[: task.images], data.y_train[: task.images].tolist(), augmented)
 
 
-def ours(task: Task, data: Data, on_step: Callable[[], None]) -> nn.Module:
+def ours(task: Task, data: Data, on_step: Clock, *, is_compiled: bool = False) -> nn.Module:
     """Train with this project's loop: bf16, channels last, `views` augmentations whose teacher logits are kept.
 
     Its recipe differs from the others' in three points: a crop repeats the edge pixels and not zeros, the learning rate
@@ -212,13 +230,22 @@ def ours(task: Task, data: Data, on_step: Callable[[], None]) -> nn.Module:
         threads=task.threads,
         seed=task.seed,
         precision="bf16",
+        compile=is_compiled,
         views=task.views,
         augmentation=Augmentation(shift_pixels=4, flip=True),
     )
+
+    class TimedSoftLabels(SoftLabels):
+        def answers(self, rows: Tensor, view: int, ask: Callable[[Tensor], Tensor]) -> Tensor:
+            began = time.perf_counter()
+            found = super().answers(rows, view, ask)
+            on_step.teacher_s.append(time.perf_counter() - began)
+            return found
+
     strategy = Strategy(1 - SOFT_WEIGHT, (Part("kd", Kd(temperature=TEMPERATURE, weight=SOFT_WEIGHT)),))
     two, sizes = torch.from_numpy(train.normalized(slice(2))), Sizes(task.images, len(names))
     with tempfile.TemporaryDirectory() as folder:
-        kept = SoftLabels(Path(folder), images=task.images, classes=len(names))
+        kept = TimedSoftLabels(Path(folder), images=task.images, classes=len(names))
         teachers = [TeacherNetwork(networks.channels_last(data.teacher), soft_labels=kept)]
         loss = Objective(student, teachers, strategy, example=two, sizes=sizes, seed=task.seed)
         fit(Run("distill", student, loss, train, few, Path(folder) / "checkpoint.pt", _Steps(on_step)), recipe)
@@ -254,6 +281,7 @@ CONTENDERS: dict[str, Contender] = {
     "plain-bf16": plain_bf16,
     "torchdistill": torchdistill,
     "ours": ours,
+    "ours compiled": functools.partial(ours, is_compiled=True),
 }
 
 
@@ -278,10 +306,10 @@ def main(arguments: Sequence[str]) -> int:
 def _answer(contender: Contender, task: Task, data: Data) -> dict[str, Any]:
     torch.set_num_threads(task.threads)
     torch.manual_seed(task.seed)
-    started = time.perf_counter()
-    stamps = [started]
-    student = contender(task, data, lambda: stamps.append(time.perf_counter()))
-    answer: dict[str, Any] = {"seconds": stamps[-1] - started, "steps": np.diff(stamps).tolist()}
+    clock = Clock()
+    student = contender(task, data, clock)
+    seconds = clock.stamps[-1] - clock.stamps[0]
+    answer: dict[str, Any] = {"seconds": seconds, "steps": np.diff(clock.stamps).tolist(), "teacher": clock.teacher_s}
     if task.test:
         answer["top1"] = _top1(student, data)
     return answer

@@ -9,7 +9,9 @@ pinned version in an environment of its own, and this project. Their blocks take
 from the end of the one before, so loading and augmentation count. The first steps of an epoch and its last one are left
 out: caches warm up there, and a loader's processes start.
 
-This project asks the teacher once an image and view, so it has two rows: the first pass over a view, and later passes.
+This project asks the teacher once an image and view, so it has two rows: the first pass over a view, and later passes;
+each with torch.compile too, whose own seconds fall into the first steps. "teacher" is the share of a step that getting
+the teacher's answer takes.
 "Whole run" is computed from the two for 50,000 images and --projected-epochs, of which --views are first passes.
 Writes kd_speed.json and .md.
 """
@@ -36,7 +38,8 @@ TORCHDISTILL = "1.1.5"
 ROOT = Path(__file__).parents[1]
 _SHARED = Path(os.environ.get("MOBILEKD_TEST_DATA", ROOT.parent / "shared" / "data"))
 _TRIED_STEPS = 20  # for each number of loader processes
-_FIRST, _LATER = "ours, first pass of a view", "ours, later passes"
+_OURS = ("ours", "ours compiled")
+_PASSES = ("first pass of a view", "later passes")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     workers = {name: Contender(name, options) for name in options.contenders}
     try:
-        loading = {name: _loading(worker, options) for name, worker in workers.items() if name != "ours"}
+        loading = {name: _loading(worker, options) for name, worker in workers.items() if name not in _OURS}
         one = options.loader_workers[0]
         best = {name: min(tried, key=tried.__getitem__, default=one) for name, tried in loading.items()}
         found: dict[str, Any] = {"setting": _setting(options), "loader_ms_a_step": loading, "loader_workers": best}
@@ -141,11 +144,19 @@ def _loading(worker: Contender, options: argparse.Namespace) -> dict[int, float]
 
 def _timed(worker: Contender, loaders: int, options: argparse.Namespace) -> list[list[float]]:
     """Return the seconds of the timed steps of each epoch; one epoch, or two where the second one differs."""
+    return [seconds for seconds, _ in _timed_with_teacher(worker, loaders, options)]
+
+
+def _timed_with_teacher(
+    worker: Contender, loaders: int, options: argparse.Namespace
+) -> list[tuple[list[float], list[float]]]:
+    """Return as `_timed` does, and beside each the seconds that the teacher's answer took, where it is known."""
     steps = options.warm_up + options.steps + 1
-    epochs = 2 if worker.name == "ours" else 1
+    epochs = 2 if worker.name in _OURS else 1
     task = Task(steps * BATCH, epochs, options.threads, options.seed, views=1, workers=loaders)
-    seconds = worker.run(task)["steps"]
-    return [seconds[epoch * steps :][options.warm_up : steps - 1] for epoch in range(epochs)]
+    answer = worker.run(task)
+    timed = [slice(epoch * steps + options.warm_up, (epoch + 1) * steps - 1) for epoch in range(epochs)]
+    return [(answer["steps"][one], answer["teacher"][one]) for one in timed]
 
 
 def _blocks(workers: Mapping[str, Contender], best: Mapping[str, int], options: argparse.Namespace) -> list[Any]:
@@ -153,11 +164,19 @@ def _blocks(workers: Mapping[str, Contender], best: Mapping[str, int], options: 
     for block in range(options.blocks):
         for name, worker in workers.items():
             load = os.getloadavg()[0]
-            rows = (_FIRST, _LATER) if name == "ours" else (name,)
-            for row, seconds in zip(rows, _timed(worker, best.get(name, 0), options), strict=True):
+            rows = [f"{name}, {one}" for one in _PASSES] if name in _OURS else [name]
+            for row, (seconds, teacher) in zip(
+                rows, _timed_with_teacher(worker, best.get(name, 0), options), strict=True
+            ):
                 speed, median = BATCH * len(seconds) / sum(seconds), statistics.median(seconds)
-                record = {"row": row, "block": block, "images_per_s": speed, "median_step_ms": 1e3 * median}
-                blocks.append({**record, "best_step_ms": 1e3 * min(seconds), "load_before": load})
+                record: dict[str, Any] = {
+                    "row": row,
+                    "block": block,
+                    "images_per_s": speed,
+                    "median_step_ms": 1e3 * median,
+                }
+                share = {"teacher_share": sum(teacher) / sum(seconds)} if teacher else {}
+                blocks.append({**record, **share, "best_step_ms": 1e3 * min(seconds), "load_before": load})
                 print(f"block {block}  {row:28s} {speed:7.1f} images/s   load {load:.1f}", file=sys.stderr, flush=True)
     return blocks
 
@@ -165,14 +184,18 @@ def _blocks(workers: Mapping[str, Contender], best: Mapping[str, int], options: 
 def _rows(blocks: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(one["row"] for one in blocks))
     speeds = {name: [one["images_per_s"] for one in blocks if one["row"] == name] for name in names}
-    if _LATER in speeds:
-        first = _share_asked(options.views, options.projected_epochs)
-        both = zip(speeds[_FIRST], speeds[_LATER], strict=True)
-        whole = f"ours, whole run of {options.projected_epochs} epochs (computed)"
-        speeds[whole] = [1 / (first / asked + (1 - first) / kept) for asked, kept in both]
+    for name in _OURS:
+        passes = [f"{name}, {one}" for one in _PASSES]
+        if passes[0] in speeds:
+            first = _share_asked(options.views, options.projected_epochs)
+            both = zip(*(speeds[one] for one in passes), strict=True)
+            whole = f"{name}, whole run of {options.projected_epochs} epochs (computed)"
+            speeds[whole] = [1 / (first / asked + (1 - first) / kept) for asked, kept in both]
     rows = []
     for name, found in speeds.items():
         row: dict[str, Any] = {"row": name, "median": statistics.median(found), "min": min(found), "max": max(found)}
+        shares = [one["teacher_share"] for one in blocks if one["row"] == name and "teacher_share" in one]
+        row |= {"teacher_share": statistics.median(shares)} if shares else {}
         for other in ("plain", "plain-bf16", "torchdistill"):
             if other in speeds:
                 row[f"times_{other}"] = statistics.median(a / b for a, b in zip(found, speeds[other], strict=True))
@@ -224,11 +247,13 @@ def _write(found: Mapping[str, Any], out: Path) -> None:
     else:
         others = [key for key in found["rows"][0] if key.startswith("times_")]
         heads = [key.replace("times_", "× ") for key in others]
-        lines += ["| " + " | ".join(["way", "images/s", "smallest to largest", *heads]) + " |"]
-        lines += ["|" + "---|" * (3 + len(heads))]
+        lines += ["| " + " | ".join(["way", "images/s", "smallest to largest", "teacher", *heads]) + " |"]
+        lines += ["|" + "---|" * (4 + len(heads))]
         for one in found["rows"]:
             ratios = "".join(f" {one[key]:.2f} |" for key in others)
-            lines.append(f"| {one['row']} | {one['median']:.0f} | {one['min']:.0f} to {one['max']:.0f} |{ratios}")
+            teacher = f"{one['teacher_share']:.1%}" if "teacher_share" in one else ""
+            span = f"{one['min']:.0f} to {one['max']:.0f}"
+            lines.append(f"| {one['row']} | {one['median']:.0f} | {span} | {teacher} |{ratios}")
     text = "\n".join(lines) + "\n"
     (out / f"{stem}.md").write_text(text, encoding="utf-8")
     print(text, end="")
