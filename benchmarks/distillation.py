@@ -63,8 +63,7 @@ RECIPE = (
     "distill.compile=true",
 )
 QAT = (
-    "quantize.optimizer=sgd",
-    "quantize.learning_rate=1e-3",
+    "quantize.learning_rate=1e-4",  # AdamW: SGD at 1e-3 drives the learned scales away (48 % after 91 % calibrated)
     "quantize.epochs=2",
     "quantize.batch_size=128",
     "quantize.shift_pixels=4",
