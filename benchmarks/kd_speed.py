@@ -139,18 +139,14 @@ def _loading(worker: Contender, options: argparse.Namespace) -> dict[int, float]
     """Return the median milliseconds of a step for each number of loader processes; nothing for a single number."""
     few = argparse.Namespace(**{**vars(options), "steps": min(options.steps, _TRIED_STEPS)})
     numbers = options.loader_workers if len(options.loader_workers) > 1 else ()
-    return {number: 1e3 * statistics.median(_timed(worker, number, few)[0]) for number in numbers}
+    return {number: 1e3 * statistics.median(_timed(worker, number, few)[0][0]) for number in numbers}
 
 
-def _timed(worker: Contender, loaders: int, options: argparse.Namespace) -> list[list[float]]:
-    """Return the seconds of the timed steps of each epoch; one epoch, or two where the second one differs."""
-    return [seconds for seconds, _ in _timed_with_teacher(worker, loaders, options)]
+def _timed(worker: Contender, loaders: int, options: argparse.Namespace) -> list[tuple[list[float], list[float]]]:
+    """Return the seconds of the timed steps of each epoch, and what of them the teacher's answer took, if it is known.
 
-
-def _timed_with_teacher(
-    worker: Contender, loaders: int, options: argparse.Namespace
-) -> list[tuple[list[float], list[float]]]:
-    """Return as `_timed` does, and beside each the seconds that the teacher's answer took, where it is known."""
+    There is one epoch, or two where the second one differs.
+    """
     steps = options.warm_up + options.steps + 1
     epochs = 2 if worker.name in _OURS else 1
     task = Task(steps * BATCH, epochs, options.threads, options.seed, views=1, workers=loaders)
@@ -165,9 +161,7 @@ def _blocks(workers: Mapping[str, Contender], best: Mapping[str, int], options: 
         for name, worker in workers.items():
             load = os.getloadavg()[0]
             rows = [f"{name}, {one}" for one in _PASSES] if name in _OURS else [name]
-            for row, (seconds, teacher) in zip(
-                rows, _timed_with_teacher(worker, best.get(name, 0), options), strict=True
-            ):
+            for row, (seconds, teacher) in zip(rows, _timed(worker, best.get(name, 0), options), strict=True):
                 speed, median = BATCH * len(seconds) / sum(seconds), statistics.median(seconds)
                 record: dict[str, Any] = {
                     "row": row,

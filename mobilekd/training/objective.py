@@ -74,7 +74,6 @@ class Objective:
         paths = [*pairs, *((part.student, part.teacher) for part in layers)]
         read = tuple(one for _, one in paths)
         self._student = _taps(student, tuple(one for one, _ in paths), strategy)
-        check_paths(teachers[0].network, read)
         self._teachers = tuple(replace(one, network=folded(one.network, example, read)) for one in teachers)
         self._first_teacher = _taps(self._teachers[0].network, read, strategy)
         self.adapters = self._make_adapters(student, example, sizes, seed)
