@@ -39,7 +39,7 @@ class Quantize(CalibrationStage, MethodOptions, TrainingStage):
     needs = (Dataset, Teacher, Student)
     makes = artifacts.QatStudent
     tools: ClassVar[tuple[str, ...]] = (*TrainingStage.tools, "torchao")
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7  # 7: the teacher runs with BatchNorms folded
 
     epochs: int = Field(default=3, ge=0, le=10000)
     learning_rate: float = Field(default=1e-4, gt=0)
