@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 
 from mobilekd.cache import Cache
 from mobilekd.pipeline import Workshop
@@ -36,6 +38,12 @@ def profile() -> Profile:
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MOBILEKD_CACHE", str(tmp_path / "default-cache"))
     monkeypatch.delenv("MOBILEKD_DEBUG", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unicode_tables() -> None:
+    """Let hypothesis make its tables of Unicode, seconds in a new clone, outside of a test whose inputs it times."""
+    hypothesis.find(strategies.text(), lambda _: True)
 
 
 @pytest.hookimpl(wrapper=True)
