@@ -121,18 +121,20 @@ def _follow() -> NoReturn:
 def _send(task: Task | None) -> None:
     from torch import distributed
 
-    from mobilekd.training.parallel import join
+    from mobilekd.training.parallel import join, meet
 
     join()
     distributed.broadcast_object_list([task], src=0)
+    meet()
 
 
 def _receive() -> Task | None:
     from torch import distributed
 
-    from mobilekd.training.parallel import join
+    from mobilekd.training.parallel import join, meet
 
     join()
     got: list[Task | None] = [None]
     distributed.broadcast_object_list(got, src=0)
+    meet()
     return got[0]

@@ -11,7 +11,7 @@ import pytest
 from mobilekd.cache import Cache
 
 ROOT = Path(__file__).parents[1]
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2")
 OPTIONS = (  # two epochs of 64 images
     *("train", "--pipeline", "quickstart", "--epochs", "2", "--json"),
     *("--set", "teacher.epochs=1", "--set", "teacher.train_images=64", "--set", "teacher.threads=1"),
@@ -22,7 +22,7 @@ OPTIONS = (  # two epochs of 64 images
 
 def mobilekd(cache: Path, *options: str, launcher: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
     argv = [sys.executable, *launcher, "-m", "mobilekd", *options, "--cache", str(cache)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.run(argv, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=300)
 
 

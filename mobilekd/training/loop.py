@@ -13,7 +13,7 @@ from mobilekd.training.data import Images
 from mobilekd.training.device import choose, compiled, peak_bytes
 from mobilekd.training.evaluation import predict, top1
 from mobilekd.training.feeding import Feed
-from mobilekd.training.parallel import Group
+from mobilekd.training.parallel import Group, meet
 from mobilekd.training.recipe import Recipe
 from mobilekd.training.run import History, Loss, Run, Silent
 from mobilekd.training.stepping import Stepper
@@ -40,6 +40,7 @@ def fit(run: Run, recipe: Recipe) -> History:
         training.go()
     finally:
         training.feed.close()
+    meet()
     run.network.to("cpu")
     return training.history
 

@@ -5,9 +5,11 @@ import math
 import os
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous
 
 from mobilekd.errors import StageError
 
@@ -67,8 +69,38 @@ def join() -> None:
     if distributed.is_initialized():
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, timeout=_LONGEST_WAIT)
+    store, rank, size = next(rendezvous("env://", timeout=_LONGEST_WAIT))
+    _meetings.store = store
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_LONGEST_WAIT)
     atexit.register(distributed.destroy_process_group)
+
+
+def meet() -> None:
+    """Return when every process has called this as often as this one: nobody is within a collective then.
+
+    Processes part only after it. A process that has its sum may end while another still waits for the last bytes of
+    it, and gloo resets its connections when it closes them. The processes meet in torchrun's store, not over gloo.
+    """
+    if distributed.is_initialized():
+        _meetings.meet(distributed.get_world_size())
+
+
+class _Meetings:
+    """Meetings of all processes in the store that torchrun keeps."""
+
+    def __init__(self) -> None:
+        self.store: Any = None  # torch.distributed.Store
+        self.held = 0
+
+    def meet(self, size: int) -> None:
+        self.held += 1
+        everyone = f"mobilekd/meeting/{self.held}"
+        if self.store.add("mobilekd/arrived", 1) == self.held * size:
+            self.store.set(everyone, "here")
+        self.store.wait([everyone], _LONGEST_WAIT)
+
+
+_meetings = _Meetings()
 
 
 def part(count: int, parts: int, index: int) -> slice:

@@ -12,14 +12,19 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 ALONE = (sys.executable, "-m")
-PAIR = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--module")
+PAIR = (
+    *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+    *("--local-addr", "127.0.0.1", "--nproc-per-node", "2", "--module"),
+)
 
 
 def train(folder: Path, kind: str, epochs: int, *more: str, command: tuple[str, ...] = ALONE) -> int:
     folder.mkdir(exist_ok=True)
     argv = [*command, "tests.training.processes", str(folder), kind, str(epochs), *more]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(argv, cwd=ROOT, env=environment, check=False, capture_output=True, timeout=120).returncode
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(argv, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    print(done.stderr)  # pytest shows it where a test fails
+    return done.returncode
 
 
 def weights(folder: Path, rank: int = 0) -> dict[str, torch.Tensor]:
