@@ -71,6 +71,7 @@ def runner() -> Iterator[Runner]:
     leader = Leader()
     yield leader
     _send(None)
+    _take_leave()
 
 
 @dataclass(slots=True)
@@ -106,6 +107,7 @@ def _follow() -> NoReturn:
         except RuntimeError as cause:  # process 0 ended, and has told why
             raise SystemExit(StageError.exit_code) from cause
         if task is None:
+            _take_leave()
             raise SystemExit(0)
         with tempfile.TemporaryDirectory(prefix="mobilekd-") as out:
             context = Context(Path(out), task.scratch, task.toolchains, Silent(), None, task.soft_labels)
@@ -121,20 +123,24 @@ def _follow() -> NoReturn:
 def _send(task: Task | None) -> None:
     from torch import distributed
 
-    from mobilekd.training.parallel import join, meet
+    from mobilekd.training.parallel import join
 
     join()
     distributed.broadcast_object_list([task], src=0)
-    meet()
 
 
 def _receive() -> Task | None:
     from torch import distributed
 
-    from mobilekd.training.parallel import join, meet
+    from mobilekd.training.parallel import join
 
     join()
     got: list[Task | None] = [None]
     distributed.broadcast_object_list(got, src=0)
-    meet()
     return got[0]
+
+
+def _take_leave() -> None:
+    from mobilekd.training.parallel import meet
+
+    meet()
