@@ -37,12 +37,34 @@ class Deployment(_Table):
         return "-".join((self.backend, self.precision, *(("int8io",) if self.io == "int8" else ())))
 
 
+class DeviceSettings(_Table):
+    """What the benchmark runs on. Without a device attached the emulator stands in for it, and without that the host."""
+
+    place: Literal["auto", "device", "emulator", "host"] = "auto"
+    """"auto" takes the device if one is attached, else the emulator if it is installed, else this host; the result
+    says which, and why."""
+    transport: Literal["adb", "ssh", "local", "none"] = "none"
+    """How an attached device is reached; "local" where this host may be the target itself."""
+    serial: str = ""
+    """adb: which device; empty takes $ANDROID_SERIAL, or the only one attached."""
+    host: str = ""
+    """ssh: the board, as `ssh HOST` takes it; empty means that none is attached."""
+    cpu: str = ""
+    """Emulator: the CPU model that stands for this profile's devices, as "cortex-a76"; empty means no emulator."""
+    images: int = Field(default=200, ge=0)
+    """First images of the test split that every model answers on the device or emulator."""
+
+
 class BenchmarkSettings(_Table):
     """How latency is measured."""
 
+    mode: Literal["quick", "release"] = "quick"
+    """"release" follows MLPerf Mobile: at least 1,024 timed runs and 60 s of each model."""
     warmup_runs: int = Field(default=20, ge=1)
     timed_runs: int = Field(default=200, ge=10)
     threads: int = Field(default=1, ge=1)
+    cores: tuple[int, ...] = ()
+    """CPUs that the runs are pinned to; empty leaves it to the system."""
     baseline: Literal["fp32", "none"] = "fp32"
     """fp32 measures a float model beside every int8 one and shows the ratio."""
 
@@ -80,6 +102,7 @@ class Profile(_Table):
     title: str
     target: Target
     deploy: tuple[Deployment, ...] = Field(min_length=1)
+    device: DeviceSettings = DeviceSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
     tolerance: Tolerance = Tolerance()
     budget: Budget = Budget()

@@ -10,6 +10,7 @@ from mobilekd.console import print_json, print_table
 from mobilekd.errors import ConfigError
 from mobilekd.plan import PlannedStage
 from mobilekd.plugins import BACKENDS, METHODS, STAGES, TRANSPORTS, choices
+from mobilekd.show_bench import cost_cells
 from mobilekd.units import percent, readable_bytes
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _PLUGINS = {plugins.kind: plugins for plugins in (METHODS, BACKENDS, TRANSPORTS, STAGES)}
-_NOT_MEASURED = "not measured"
-_MODEL_HEADS = ("model", "parity", "bytes", "top-1", "agreement", "p50", "95 % interval", "p50 of")
+_MODEL_HEADS = ("model", "parity", "bytes", "top-1", "agreement", "cost", "spread", "on the device", "measured on")
 
 
 def show_build(summary: Row, *, as_json: bool) -> None:
@@ -56,22 +56,6 @@ def show_plan(planned: Sequence[PlannedStage], *, as_json: bool) -> None:
     unknown = sum(one["last_seconds"] is None for one in runs)
     never = f"; {unknown} of them never ran here, their time is not known" if unknown else ""
     print(f"\n{len(runs)} of {len(stages)} stages run; by the last time about {estimate:.0f} s{never}")
-
-
-def show_latency(rows: Sequence[Row], *, as_json: bool) -> None:
-    """Show what was measured, and on what."""
-    if as_json:
-        print_json({"latency": [{key: row[key] for key in row if key != "samples_ms"} for row in rows]})
-        return
-    cells = [
-        (
-            str(row["deployment"]),
-            *(_ms(row.get(key)) for key in ("p50_ms", "p90_ms", "p99_ms")),
-            *_interval_and_place(row),
-        )
-        for row in rows
-    ]
-    print_table(("model", "p50", "p90", "p99", "95 % interval", "p50 of"), cells)
 
 
 def show_checks(checks: "Sequence[Check]", *, as_json: bool) -> None:
@@ -144,23 +128,9 @@ def _model_cells(parity: Row, latency: Row) -> tuple[str, ...]:
         readable_bytes(parity.get("bytes")),
         percent(parity.get("top1_deployed")),
         percent(parity.get("top1_agreement")),
-        _ms(latency.get("p50_ms")),
-        *_interval_and_place(latency),
+        *cost_cells(latency),
     )
-
-
-def _interval_and_place(latency: Row) -> tuple[str, str]:
-    """Return the interval of the median, and what the median is: never a number without its place."""
-    if latency.get("p50_ms") is None:
-        return "-", str(latency.get("note") or _NOT_MEASURED)
-    interval = latency.get("ci95_ms")
-    place = " ".join(str(latency[key]) for key in ("latency_kind", "ran_on") if latency.get(key))
-    return (f"{interval[0]:.3f}-{interval[1]:.3f} ms" if interval else "-"), place or "-"
 
 
 def _seconds(row: Row) -> str:
     return "-" if row["last_seconds"] is None else f"{row['last_seconds']:.1f} s"
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f} ms"

@@ -52,6 +52,11 @@ class Context:
     events: Path | None = None
     soft_labels: Path | None = None
 
+    @property
+    def devices(self) -> Path:
+        """Return where runners, runtimes and emulators for devices are kept: beside the toolchains."""
+        return self.toolchains.parent / "devices"
+
 
 class Inputs:
     """The artifacts made so far, found by type."""

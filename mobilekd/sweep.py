@@ -54,6 +54,7 @@ class TrialRun:
         bytes: Of the first int8 model that was built, named in `bytes_of`; without one, a byte a parameter.
         seconds: Of training the student, now or when it was made.
         latency_ms: Median of that model; None when it was not measured.
+        instructions: Of one inference of that model on an emulator; None when none was counted.
     """
 
     seed: int
@@ -64,6 +65,7 @@ class TrialRun:
     bytes_of: str
     seconds: float
     latency_ms: float | None = None
+    instructions: int | None = None
     latency_of: str = ""
 
 
@@ -97,6 +99,7 @@ def _measured(result: BuildResult, seed: int) -> TrialRun:
         bytes_of=name or "a byte a parameter",
         seconds=round(record.entry.seconds, 3),
         latency_ms=latency.get("p50_ms"),
+        instructions=(latency.get("guest_instructions") or {}).get("total"),
         latency_of=str(latency.get("ran_on", "")),
     )
 

@@ -15,6 +15,11 @@ SCHEMA = "mobilekd.sweep/1"
 
 Row = Mapping[str, Any]
 
+_COSTS = (
+    ("bytes", "on_front", "model size"),
+    ("latency_ms", "on_latency_front", "latency p50, ms"),
+    ("instructions", "on_instruction_front", "instructions of one inference"),
+)
 _WIDTH, _HEIGHT, _LEFT, _TOP = 640, 300, 64, 44
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#62656b}.title{font-size:13px;fill:#17181a}.grid{stroke:#ececea}"
@@ -26,24 +31,20 @@ def group(done: Iterable[tuple[Row, Sequence[Row]]]) -> list[dict[str, Any]]:
     """Return a row for each combination, the best validation top-1 first.
 
     {"values", "runs", "top1_validation", "top1_validation_std", "top1_test", "top1_test_std", "parameters", "bytes",
-    "bytes_of", "seconds", "latency_ms", "latency_of", "on_front", "on_latency_front"}: means over seeds; a deviation
-    is that of a sample (n - 1), None for one seed; the fronts are those of validation top-1 against bytes and time.
+    "bytes_of", "seconds", "latency_ms", "instructions", "latency_of", "on_front", "on_latency_front",
+    "on_instruction_front"}: means over seeds; a deviation is that of a sample (n - 1), None for one seed; the fronts
+    are those of validation top-1 against bytes, time and instructions.
 
     Args:
         done: Values of a combination, and its students, one a seed; a combination that comes twice counts once.
     """
     kept = {canonical_json(dict(values)): (values, runs) for values, runs in done}
     rows = sorted((_row(values, runs) for values, runs in kept.values()), key=lambda row: -row["top1_validation"])
-    gains = [row["top1_validation"] for row in rows]
-    timed = [row for row in rows if row["latency_ms"] is not None]
-    fronts = (
-        ("on_front", rows, pareto_front([row["bytes"] for row in rows], gains)),
-        ("on_latency_front", timed, pareto_front([row["latency_ms"] for row in timed],
-                                                 [row["top1_validation"] for row in timed])),
-    )  # fmt: skip
-    for key, members, marks in fronts:
-        for row, is_on in zip(members, marks, strict=True):
-            row[key] = is_on
+    for cost, mark, _ in _COSTS:
+        known = [row for row in rows if row[cost] is not None]
+        marks = pareto_front([row[cost] for row in known], [row["top1_validation"] for row in known])
+        for row, is_on in zip(known, marks, strict=True):
+            row[mark] = is_on
     return rows
 
 
@@ -76,14 +77,13 @@ def write_report(document: Row, out: Path) -> None:
 
 def cells(row: Row, keys: Sequence[str]) -> list[str]:
     """Return a row of the table, without its place."""
-    latency = row["latency_ms"]
     return [
         *(str(row["values"].get(key, "-")) for key in keys),
         _spread(row, "top1_validation"),
         _spread(row, "top1_test"),
         f"{row['parameters']:,}",
         readable_bytes(row["bytes"]),
-        "-" if latency is None else f"{latency:.3f} ms",
+        _cost(row),
         f"{row['seconds']:.1f} s",
         "yes" if row["on_front"] else "",
     ]
@@ -91,7 +91,7 @@ def cells(row: Row, keys: Sequence[str]) -> list[str]:
 
 def heads(keys: Sequence[str]) -> list[str]:
     """Return the heads of the table."""
-    return [*keys, "top-1 validation", "top-1 test", "parameters", "bytes", "latency p50", "training", "front"]
+    return [*keys, "top-1 validation", "top-1 test", "parameters", "bytes", "cost", "training", "front"]
 
 
 def markdown(document: Row) -> str:
@@ -104,7 +104,7 @@ def markdown(document: Row) -> str:
         f"# Sweep of pipeline {document['pipeline']}, until {document['until']}\n",
         f"{len(document['rows'])} of {document['combinations']} combinations, {document['seeds']} seed(s) each; "
         "mean ± sample deviation. Rows are ranked by validation top-1; the test split is reported and chooses nothing. "
-        f"Bytes: {sizes}." + (f" Latency on {places}." if places else "") + "\n",
+        f"Bytes: {sizes}." + (f" Cost on {places}." if places else "") + "\n",
         *(f"| {' | '.join(one)} |" for one in lines),
         *(f"\nFailed: {one['values']}: {one['error']}" for one in document["failed"]),
     ]
@@ -112,14 +112,12 @@ def markdown(document: Row) -> str:
 
 
 def pareto_svg(rows: Sequence[Row]) -> str:
-    """Return the plot: validation top-1 against bytes, and against latency where it was measured."""
-    timed = [row for row in rows if row["latency_ms"] is not None]
-    panels = [(rows, "bytes", "on_front", "model size")]
-    panels += [(timed, "latency_ms", "on_latency_front", "latency p50, ms")] if timed else []
+    """Return the plot: validation top-1 against bytes, and against time and instructions where there are any."""
+    panels = [([row for row in rows if row[cost] is not None], cost, mark, title) for cost, mark, title in _COSTS]
+    panels = [panel for panel in panels if panel[0]]
     drawn = [
         tag("g", {"transform": f"translate(0 {index * (_HEIGHT + _TOP + 40)})"}, _panel(*panel))
         for index, panel in enumerate(panels)
-        if panel[0]
     ]
     height = max(1, len(panels)) * (_HEIGHT + _TOP + 40)
     size: dict[str, str | float] = {"viewBox": f"0 0 {_WIDTH + _LEFT + 40} {height}"}
@@ -128,7 +126,6 @@ def pareto_svg(rows: Sequence[Row]) -> str:
 
 
 def _row(values: Row, runs: Sequence[Row]) -> dict[str, Any]:
-    latencies = [run["latency_ms"] for run in runs if run["latency_ms"] is not None]
     return {
         "values": dict(values),
         "runs": list(runs),
@@ -136,15 +133,26 @@ def _row(values: Row, runs: Sequence[Row]) -> dict[str, Any]:
         **_mean_and_std("top1_test", runs),
         **{key: runs[0][key] for key in ("parameters", "bytes", "bytes_of", "latency_of")},
         "seconds": round(statistics.fmean(run["seconds"] for run in runs), 3),
-        "latency_ms": statistics.fmean(latencies) if latencies else None,
-        "on_front": False,
-        "on_latency_front": False,
+        **{key: _mean_of_known(key, runs) for key in ("latency_ms", "instructions")},
+        **{mark: False for _, mark, _ in _COSTS},
     }
+
+
+def _mean_of_known(key: str, runs: Sequence[Row]) -> float | None:
+    known = [run[key] for run in runs if run.get(key) is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _mean_and_std(key: str, runs: Sequence[Row]) -> dict[str, float | None]:
     known = [run[key] for run in runs]
     return {key: statistics.fmean(known), f"{key}_std": statistics.stdev(known) if len(known) > 1 else None}
+
+
+def _cost(row: Row) -> str:
+    """Return the median latency, or instructions where those were counted."""
+    if row["latency_ms"] is not None:
+        return f"{row['latency_ms']:.3f} ms"
+    return "-" if row["instructions"] is None else f"{row['instructions'] / 1e6:.2f} M instr."
 
 
 def _spread(row: Row, key: str) -> str:

@@ -18,17 +18,19 @@ from mobilekd.release.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     MEASUREMENTS_MANIFEST,
+    DatasetEntry,
     FileEntry,
     Manifest,
     Measurements,
     ModelEntry,
+    Preprocessing,
     Reference,
     parse_manifest,
     parse_measurements,
 )
 from mobilekd.release.reference import HOST, Runtime, error_steps
 
-__all__ = ["Rerun", "VerifyReport", "inspect", "open_bundle", "read_manifests", "unpack_models", "verify"]
+__all__ = ["Rerun", "Unpacked", "VerifyReport", "inspect", "open_bundle", "read_manifests", "unpack_models", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,24 @@ def inspect(path: Path) -> dict[str, Any]:
     }
 
 
-def unpack_models(path: Path, folder: Path) -> tuple[list[Measured], Path, dict[str, float | None]]:
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What `mobilekd bench` needs of a bundle.
+
+    Attributes:
+        models: Copies of them.
+        input: File of the reference input, float32 [1, channels, height, width].
+        top1: By deployment, on the test split under the kernels that apps use by default; None where it was not run.
+    """
+
+    models: tuple[Measured, ...]
+    input: Path
+    top1: dict[str, float | None]
+    dataset: DatasetEntry
+    preprocessing: Preprocessing
+
+
+def unpack_models(path: Path, folder: Path) -> Unpacked:
     """Copy the models of a bundle out, to measure them.
 
     Every file of the bundle is checked against its digest first.
@@ -134,10 +153,6 @@ def unpack_models(path: Path, folder: Path) -> tuple[list[Measured], Path, dict[
     Args:
         path: A bundle.zip or a bundle folder.
         folder: An existing directory to copy into.
-
-    Returns:
-        The models; the file of the reference input, float32 [1, channels, height, width]; and, by deployment, top-1
-        on the test split under the kernels that apps use by default, None where a model was not run.
 
     Raises:
         ConfigError: Nothing is there.
@@ -147,11 +162,11 @@ def unpack_models(path: Path, folder: Path) -> tuple[list[Measured], Path, dict[
     manifest, measurements, _ = read_manifests(files)
     _check_inventory(files, (*manifest.files, *measurements.files))
     copies = _Copies(files, manifest, folder)
-    models = [Measured(model.deployment, copies.copy(model.file), model.facts()) for model in manifest.models]
+    models = tuple(Measured(model.deployment, copies.copy(model.file), model.facts()) for model in manifest.models)
     top1: dict[str, float | None] = {}
     for row in manifest.parity:
         top1.setdefault(row["deployment"], row.get("top1_deployed"))
-    return models, copies.copy(manifest.reference.input), top1
+    return Unpacked(models, copies.copy(manifest.reference.input), top1, manifest.dataset, manifest.preprocessing)
 
 
 _SHOWN = ("mobilekd", "pipeline", "profile", "dataset", "labels", "preprocessing", "accuracy", "parity", "licences")

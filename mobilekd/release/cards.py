@@ -2,9 +2,11 @@
 
 from pathlib import PurePosixPath, PureWindowsPath
 
+from mobilekd.artifacts import digest_file
 from mobilekd.release.evidence import Evidence
 from mobilekd.release.manifest import Accuracy, DatasetEntry, Preprocessing, ProfileCard
 
+TEST_FILES = ("test_images.npy", "test_labels.npy")
 _FORMULA = "(pixel / 255 - mean) / std, per channel"
 
 
@@ -23,7 +25,10 @@ def profile_card(evidence: Evidence) -> ProfileCard:
 def dataset_entry(evidence: Evidence) -> DatasetEntry:
     """Return what the models were trained and tested on."""
     dataset = evidence.dataset
-    return DatasetEntry(name=dataset.name, source=_without_folders(dataset.source), splits=dataset.splits)
+    files = {name: digest_file(evidence.dataset_path / name) for name in TEST_FILES}
+    return DatasetEntry(
+        name=dataset.name, source=_without_folders(dataset.source), splits=dataset.splits, test_files=files
+    )
 
 
 def preprocessing(evidence: Evidence) -> Preprocessing:

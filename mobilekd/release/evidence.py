@@ -92,6 +92,27 @@ class ParityTable(_Record):
     drift: tuple[Walk, ...] = ()
 
 
+class OnDevice(_Record):
+    """What a model answered on the device or emulator, against the same file on this host (benchmarking/agreement)."""
+
+    images: int
+    exact_images: int
+    same_answers: int
+    max_difference: float
+    top1: float | None
+    host_top1: float | None
+
+
+class Instructions(_Record):
+    """Instructions of one inference on an emulated CPU, 1 thread: all, a few classes, and their spread over runs."""
+
+    total: int
+    smallest: int
+    largest: int
+    runs: int
+    classes: dict[str, int] = {}
+
+
 class LatencyRow(_Record):
     """One row of latency.json; what was not run is None."""
 
@@ -111,6 +132,11 @@ class LatencyRow(_Record):
     peak_memory_bytes: int | None = None
     threads: int | None = None
     int8_speedup: float | None = None
+    """p50 of fp32 over that of int8, or their instructions on an emulator."""
+    guest_instructions: Instructions | None = None
+    on_device: OnDevice | None = None
+    verdict: str | None = None
+    verdict_reason: str | None = None
     note: str | None = None
 
 
@@ -122,6 +148,12 @@ class Latency(_Record):
     on_target: bool
     measured: str
     rows: tuple[LatencyRow, ...]
+    place: str = "host"
+    """"device", "emulator" or "host"."""
+    why: str = ""
+    """Why it was not the device; empty when it was, or when the profile asked for this place."""
+    worries: tuple[str, ...] = ()
+    """What the device showed that can bend its times: governor, temperature, load."""
     samples_ms: dict[str, tuple[tuple[float, ...], ...]] = {}
     """Of each deployment, the samples of each round of measuring."""
 

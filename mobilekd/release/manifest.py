@@ -140,6 +140,8 @@ class DatasetEntry(_Record):
     name: str
     source: str
     splits: dict[str, int]
+    test_files: dict[str, str] = {}
+    """sha256 of the files of the test split, by name: where `mobilekd bench` finds it in the cache."""
 
 
 class Licence(_Record):

@@ -93,6 +93,11 @@ def float_layers_tile(evidence: Evidence) -> Tile:
 def latency_tile(evidence: Evidence) -> Tile:
     """Return the fastest median, and where it was measured."""
     latency = evidence.latency
+    counted = [row for row in latency.rows if row.ships and row.guest_instructions is not None]
+    if counted:
+        cheapest = min(counted, key=lambda row: row.guest_instructions.total if row.guest_instructions else 0)
+        total = cheapest.guest_instructions.total if cheapest.guest_instructions else 0
+        return Tile("Fewest instructions", f"{total / 1e6:.2f} M", f"{cheapest.deployment}, {latency.ran_on}")
     known = [row for row in latency.rows if row.ships and row.p50_ms is not None]
     place = "on the target" if latency.on_target else latency.ran_on
     if not known:

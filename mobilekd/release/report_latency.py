@@ -39,6 +39,7 @@ def latency_table(evidence: Evidence) -> Html:
         ("n", "Load, ms"),
         ("n", "Peak memory"),
         ("n", "Runs"),
+        ("", "Verdict"),
     )
     return table(heads, (_latency_row(row) for row in evidence.latency.rows))
 
@@ -60,5 +61,6 @@ def _latency_row(row: LatencyRow) -> Html:
         ("n", milliseconds(row.load_ms)),
         ("n", megabytes(row.peak_memory_bytes)),
         ("n", stacked(count(row.timed_runs), warm_up)),
+        ("", stacked(row.verdict or ABSENT, row.verdict_reason or "")),
         kind="" if row.ships else "baseline",
     )

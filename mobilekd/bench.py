@@ -1,0 +1,183 @@
+"""`mobilekd bench`: measure the models of a bundle, or one or two model files, where their profile says."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobilekd.benchmarking.measure import Bench, Task
+from mobilekd.benchmarking.place import choose
+from mobilekd.cache import Cache
+from mobilekd.comparison import compare
+from mobilekd.errors import ConfigError, MissingToolError, StageError
+from mobilekd.measurement import Measured
+from mobilekd.profile import Profile
+from mobilekd.stage import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mobilekd.backend import Float32
+    from mobilekd.release.manifest import DatasetEntry, Preprocessing
+
+SCHEMA = "mobilekd.bench/1"
+_LONE_MODELS = {".tflite": "tflite", ".onnx": "onnxruntime", ".mnn": "mnn", ".engine": "tensorrt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured: models, what they are fed, and what parity said of them where they come from a bundle."""
+
+    models: tuple[Measured, ...]
+    images: "Float32"
+    labels: "NDArray[np.int64] | None"
+    images_from: str
+    top1: dict[str, float | None]
+
+
+def measure(paths: Sequence[Path], profile: Profile, cache: Cache, devices: Path, progress: Progress) -> dict[str, Any]:
+    """Return the document of `mobilekd bench --json` (docs/devices.md).
+
+    A bundle's models answer the test split, which is found in the cache by its digests; without it they answer the
+    bundle's reference image, and `images_from` says so. Lone model files are fed noise.
+
+    Args:
+        paths: A bundle or a model file; of two, which must hold one model each, the second is compared with the first.
+        profile: Where, and how.
+        cache: Where the test split may be.
+        devices: Folder of this host for what is built and downloaded for devices.
+        progress: Where to show progress.
+
+    Raises:
+        ConfigError: Nothing is there, or two files can't be compared.
+        VerificationError: A bundle is not what was packed.
+        StageError: No model can run here.
+        DeviceError: The device went away.
+    """
+    place = choose(profile)
+    with tempfile.TemporaryDirectory(prefix="mobilekd-bench-") as name:
+        folder = Path(name)
+        subject = _subject(paths, profile, cache, folder)
+        runnable = tuple(model for model in subject.models if model.facts.runnable)
+        if not runnable:
+            notes = "; ".join(f"{model.name}: {model.facts.note}" for model in subject.models)
+            raise StageError(f"no model of {paths[0]} can run: {notes}")
+        bench = Bench(profile, place, devices, folder, progress)
+        report = bench.measure(Task(runnable, subject.images, subject.labels))
+    models = [{**row, "top1": subject.top1.get(row["deployment"])} for row in report.pop("rows")]
+    compared = _compared(report["samples_ms"], models) if len(paths) == 2 else None
+    head = {"schema": SCHEMA, "profile": profile.name, "mode": profile.benchmark.mode}
+    return {**head, **report, "images_from": subject.images_from, "models": models, "comparison": compared}
+
+
+def _compared(samples_ms: dict[str, list[list[float]]], models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return how the second model compares with the first: by time, or by instructions on an emulator."""
+    first, second = models
+    names = (first["deployment"], second["deployment"])
+    if first.get("guest_instructions"):
+        costs = [float(one["guest_instructions"]["total"]) for one in models]
+        ratio = costs[1] / costs[0]
+        told = f"{names[1]} takes {ratio:.3f} times the instructions of {names[0]} (counted, not timed)"
+        return {"verdict": "fewer" if ratio < 1 else "more" if ratio > 1 else "equal", "ratio": ratio, "told": told}
+    found = compare(samples_ms[names[0]], samples_ms[names[1]], names=names)
+    return {**found.to_json(), "told": found.reason}
+
+
+def _subject(paths: Sequence[Path], profile: Profile, cache: Cache, folder: Path) -> Subject:
+    subjects = [_one(path, profile, cache, folder / str(index)) for index, path in enumerate(paths)]
+    if len(subjects) == 1:
+        return subjects[0]
+    first, second = subjects
+    for path, one in zip(paths, subjects, strict=True):
+        if len(one.models) != 1:
+            names = ", ".join(model.name for model in one.models)
+            raise ConfigError(
+                f"{path} holds {len(one.models)} models ({names}), and two files are compared model by model",
+                hint=f"give a model file, or BUNDLE:DEPLOYMENT, as {path}:{one.models[0].name}",
+            )
+    if first.models[0].facts.input.shape != second.models[0].facts.input.shape and first.images.shape != second.images.shape:
+        raise ConfigError(
+            f"{paths[0]} takes {list(first.images.shape[1:])}, {paths[1]} takes {list(second.images.shape[1:])}",
+            hint="models of one input can be compared",
+        )
+    named = tuple(
+        replace(model, name=f"{letter}: {model.name}")
+        for letter, model in zip("AB", (first.models[0], second.models[0]), strict=True)
+    )
+    return Subject(named, first.images, first.labels, first.images_from, {})
+
+
+def _one(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subject:
+    folder.mkdir()
+    if path.suffix in _LONE_MODELS and path.is_file():
+        return _lone(path)
+    bundle, _, deployment = str(path).partition(":") if not path.exists() else (str(path), "", "")
+    subject = _of_bundle(Path(bundle), profile, cache, folder)
+    if not deployment:
+        return subject
+    chosen = tuple(model for model in subject.models if model.name == deployment)
+    if not chosen:
+        known = ", ".join(model.name for model in subject.models)
+        raise ConfigError(f"{bundle} has no model {deployment!r}", hint=f"its models: {known}")
+    return replace(subject, models=chosen)
+
+
+def _of_bundle(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subject:
+    import numpy as np
+
+    from mobilekd.preprocessing import normalize
+    from mobilekd.release.bundle import unpack_models
+
+    unpacked = unpack_models(path, folder)
+    count = max(1, profile.device.images)
+    found = _test_split(unpacked.dataset, cache)
+    if found is None:
+        return Subject(tuple(unpacked.models), np.load(unpacked.input), None, "reference image", unpacked.top1)
+    rule: Preprocessing = unpacked.preprocessing
+    with _mapped(found) as (images, labels):
+        normalized = normalize(np.array(images[:count]), rule.mean, rule.std)
+        return Subject(
+            tuple(unpacked.models), normalized, np.array(labels[:count]), f"test split of {unpacked.dataset.name}",
+            unpacked.top1,
+        )  # fmt: skip
+
+
+@contextmanager
+def _mapped(folder: Path) -> "Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]":
+    import numpy as np
+
+    yield (
+        np.load(folder / "test_images.npy", mmap_mode="r", allow_pickle=False),
+        np.load(folder / "test_labels.npy", mmap_mode="r", allow_pickle=False),
+    )
+
+
+def _test_split(dataset: "DatasetEntry", cache: Cache) -> Path | None:
+    """Return the cached data set whose test split has the digests that the bundle names; None where there is none."""
+    if not dataset.test_files:
+        return None
+    for entry in cache.entries("data"):
+        if all(entry.files.get(name) == digest for name, digest in dataset.test_files.items()):
+            checked = cache.find("data", entry.key).entry
+            if checked is not None:
+                return checked.path
+    return None
+
+
+def _lone(path: Path) -> Subject:
+    import numpy as np
+
+    from mobilekd.backend import Backend
+    from mobilekd.plugins import BACKENDS
+
+    backend: Backend = BACKENDS.load(_LONE_MODELS[path.suffix])()
+    if lack := backend.missing():
+        raise MissingToolError(lack)
+    facts = backend.describe(path)
+    batch, *rest = facts.input.shape
+    height_first = rest if facts.input.layout == "NCHW" else [rest[-1], *rest[:-1]]
+    image = np.random.default_rng(0).normal(size=(batch, *height_first)).astype(np.float32)
+    return Subject((Measured(path.name, path, facts),), image, None, "noise", {})

@@ -1,0 +1,227 @@
+"""Measure models where they will run; return latency.json: what each costs, and what it answers there."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobilekd import measurement
+from mobilekd.benchmarking import emulated
+from mobilekd.benchmarking.agreement import Agreement, agree
+from mobilekd.benchmarking.place import Place, open_place
+from mobilekd.benchmarking.running import Running, has_runtime, prepare
+from mobilekd.benchmarking.timed import Timed, time_models
+from mobilekd.device.runner import Job
+from mobilekd.measurement import Measured
+from mobilekd.plugins import BACKENDS
+from mobilekd.profile import Profile
+from mobilekd.stage import Progress
+from mobilekd.worker import run_model
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mobilekd.backend import Float32
+
+Row = dict[str, Any]
+
+_FLOAT_IMAGES = 8
+"""Images that a float baseline answers on an emulator: float kernels are 25 times slower there than int8 ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to measure.
+
+    Attributes:
+        models: Those that can't run here get no row.
+        images: [n, channels, height, width], normalised; n is at least 1. The first one is timed.
+        labels: int64 [n]; None where the images have none.
+    """
+
+    models: Sequence[Measured]
+    images: "Float32"
+    labels: "NDArray[np.int64] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where and how.
+
+    Attributes:
+        state: Folder of this host for what is built and downloaded for devices.
+        scratch: A directory that exists.
+    """
+
+    profile: Profile
+    place: Place
+    state: Path
+    scratch: Path
+    progress: Progress
+
+    def measure(self, task: Task) -> Row:
+        """Return latency.json: rows, raw samples of each block, and the device.
+
+        Raises:
+            DeviceError: The device went away, or a model died there: nothing is kept of a run that is incomplete.
+            MissingToolError: A program to reach or fill the device is not installed.
+        """
+        models = [model for model in task.models if has_runtime(model)]
+        others = [model for model in task.models if model.facts.runnable and not has_runtime(model)]
+        document: Row = {
+            "host": measurement.host_name(),
+            "ran_on": self.place.told,
+            "on_target": self.place.on_target,
+            "place": self.place.kind,
+            "why": self.place.why,
+            "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "device": None,
+            "worries": [],
+            "rows": [],
+            "samples_ms": {},
+        }
+        if models:
+            document |= self._on_device(task, models)
+        if others and self.place.kind == "host":
+            document = _joined(document, self._by_python(task, others))
+        rows = [{**row, "ran_on": self.place.told, "on_target": self.place.on_target} for row in document["rows"]]
+        return {**document, "rows": with_ratios(rows)}
+
+    def _on_device(self, task: Task, models: Sequence[Measured]) -> Row:
+        settings = self.profile.benchmark
+        backends = list(dict.fromkeys(str(model.facts.deployment["backend"]) for model in models))
+        with open_place(self.place, self.profile, self.state) as transport:
+            facts = transport.facts()
+            running = prepare(
+                transport,
+                backends,
+                state=self.state,
+                scratch=self.scratch,
+                threads=1 if self.place.kind == "emulator" else settings.threads,
+                cores=settings.cores,
+                progress=self.progress,
+            )
+            jobs, answers = self._answers(running, task, models)
+            costs = (
+                self._counted(running, jobs) if self.place.kind == "emulator" else self._timed(running, jobs)
+            )
+        rows = [{**_head(model), **costs["rows"][model.name], **answers.get(model.name, {})} for model in models]
+        return {**costs, "rows": rows, "device": {**asdict(facts), "features": list(facts.features)}}
+
+    def _answers(
+        self, running: Running, task: Task, models: Sequence[Measured]
+    ) -> tuple[dict[str, Job], dict[str, Row]]:
+        """Return the job of each model, and what it answered on the device against this host."""
+        jobs, found = {}, {}
+        is_host = self.place.kind == "host"
+        with self.progress.bar(f"answers on {self.place.told}", len(models)) as bar:
+            for model in models:
+                images = task.images[: self._images_for(model, len(task.images))]
+                job = running.job(model, task.images[:1] if is_host else images)
+                jobs[model.name] = job
+                if not is_host:
+                    labels = None if task.labels is None else task.labels[: len(images)]
+                    found[model.name] = {"on_device": asdict(self._agreement(running, model, job, images, labels))}
+                bar.advance(1, model.name)
+        return jobs, found
+
+    def _agreement(
+        self,
+        running: Running,
+        model: Measured,
+        job: Job,
+        images: "Float32",
+        labels: "NDArray[np.int64] | None",
+    ) -> Agreement:
+        backend = str(model.facts.deployment["backend"])
+        expected = run_model(
+            backend,
+            model.model,
+            model.facts,
+            images,
+            kernels=BACKENDS.load(backend).kernels[0],
+            threads=1,
+            scratch=self.scratch,
+        )
+        return agree(running.answers(model, job), expected, labels)
+
+    def _images_for(self, model: Measured, images: int) -> int:
+        is_float = model.facts.deployment["precision"] != "int8"
+        return min(images, _FLOAT_IMAGES) if is_float and self.place.kind == "emulator" else images
+
+    def _counted(self, running: Running, jobs: Mapping[str, Job]) -> Row:
+        rows = {}
+        with self.progress.bar("instructions", len(jobs)) as bar:
+            for name, job in jobs.items():
+                counted = emulated.count(running, job)
+                rows[name] = {
+                    "latency_kind": "guest_instructions",
+                    "guest_instructions": counted.to_json(),
+                    "peak_memory_bytes": counted.peak_memory_bytes,
+                    "threads": 1,
+                }
+                bar.advance(1, name)
+        return {"rows": rows}
+
+    def _timed(self, running: Running, jobs: Mapping[str, Job]) -> Row:
+        timed = time_models(running, jobs, self.profile.benchmark, self.progress)
+        samples = {name: [list(block) for block in timed.measurement.blocks_ms(name)] for name in jobs}
+        rows = {name: _timed_row(timed, name, self.profile.benchmark.threads) for name in jobs}
+        return {"rows": rows, "samples_ms": samples, "worries": list(timed.worries)}
+
+    def _by_python(self, task: Task, models: Sequence[Measured]) -> Row:
+        return measurement.measure(
+            models,
+            task.images[:1],
+            target=self.profile.target,
+            settings=self.profile.benchmark,
+            scratch=self.scratch,
+            progress=self.progress,
+        )
+
+
+def with_ratios(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with cost(fp32) / cost(int8) on every int8 row whose backend has an fp32 row."""
+    floats = {row["backend"]: _cost(row) for row in rows if row["precision"] == "fp32"}
+    return [{**row, "int8_speedup": _ratio(row, floats.get(row["backend"]))} for row in rows]
+
+
+def _ratio(row: Row, float_cost: float | None) -> float | None:
+    cost = _cost(row)
+    return float_cost / cost if row["precision"] == "int8" and float_cost and cost else None
+
+
+def _cost(row: Row) -> float | None:
+    counted = row.get("guest_instructions")
+    return float(counted["total"]) if counted else row.get("p50_ms")
+
+
+def _head(model: Measured) -> Row:
+    deployment = model.facts.deployment
+    words = ("backend", "precision", "ships")
+    return {"deployment": model.name, **{key: deployment[key] for key in words}, "int8_speedup": None}
+
+
+def _timed_row(timed: Timed, name: str, threads: int) -> Row:
+    assessment = timed.assessments[name]
+    told = assessment.to_json()
+    return {
+        "latency_kind": "wall",
+        **{key: told[key] for key in ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "ci95_ms", "timed_runs", "warmup_runs")},
+        "drift": told["drift"],
+        "verdict": assessment.verdict,
+        "verdict_reason": assessment.reason,
+        "threads": threads,
+        "load_ms": timed.load_ms[name],
+        "peak_memory_bytes": timed.peak_memory_bytes[name],
+    }
+
+
+def _joined(first: Row, second: Row) -> Row:
+    return {
+        **first,
+        "rows": [*first["rows"], *second["rows"]],
+        "samples_ms": {**first["samples_ms"], **second["samples_ms"]},
+    }

@@ -1,0 +1,153 @@
+"""Where the models of a profile are measured: an attached device, an emulator of one, or this host."""
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mobilekd.device import building, cpus
+from mobilekd.errors import ConfigError, DeviceError, MissingToolError
+from mobilekd.measurement import host_name, is_target
+from mobilekd.profile import Profile
+from mobilekd.transport import Transport
+from mobilekd.transports import adb, qemu, ssh
+from mobilekd.transports.local import Local
+
+Kind = Literal["device", "emulator", "host"]
+_MACHINES = {"arm64-v8a": "aarch64", "aarch64": "aarch64", "x86_64": "x86_64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place to measure in.
+
+    Attributes:
+        kind: What it is.
+        transport: Plug-in that reaches it: "adb", "ssh", "qemu" or "local".
+        name: Which one: a serial, an ssh host, a CPU model, this host's processor.
+        on_target: Whether its times are those of the profile's target.
+        why: Why it is no device, where the profile left the choice to us; else empty.
+    """
+
+    kind: Kind
+    transport: str
+    name: str
+    on_target: bool
+    why: str = ""
+
+    @property
+    def told(self) -> str:
+        """Return the place for a table, as "emulated cortex-a76, not a device"."""
+        if self.kind == "emulator":
+            return f"emulated {self.name}"
+        if self.kind == "host":
+            return f"host ({platform.machine()})" + ("" if self.on_target else ", not the target")
+        return f"{self.transport} {self.name}"
+
+
+def choose(profile: Profile) -> Place:
+    """Return where a profile's models are measured now.
+
+    Looks for the device, then for the emulator; an emulator that is not wanted is not looked for. Starts no model.
+
+    Raises:
+        DeviceError: The profile or command line names a device that is not there, or several are attached.
+        MissingToolError: It asks for the emulator, and a part of that is not installed.
+        ConfigError: It asks for a place that this profile does not have.
+    """
+    wanted = profile.device.place
+    if wanted == "host":
+        return _host(profile)
+    if wanted == "emulator":
+        return _emulator(profile)
+    if wanted == "device":
+        return _device(profile)
+    passed_over: list[str] = []
+    for find in (_device, _emulator):
+        try:
+            place = find(profile)
+        except _NotThere as lack:
+            passed_over.append(lack.message)
+        except MissingToolError as lack:
+            passed_over.append(f"{lack.message} ({lack.hint})")
+        else:
+            return Place(place.kind, place.transport, place.name, place.on_target, "; ".join(passed_over))
+    place = _host(profile)
+    return Place(place.kind, place.transport, place.name, place.on_target, "; ".join(passed_over))
+
+
+def open_place(place: Place, profile: Profile, state: Path) -> Transport:
+    """Return the transport of a place; entering it takes the device.
+
+    Args:
+        place: What `choose` gave.
+        profile: Whose device.
+        state: Folder of this host for what is built, downloaded and locked.
+    """
+    makers: dict[str, Callable[[], Transport]] = {
+        "adb": lambda: adb.Adb(place.name, state=state),
+        "ssh": lambda: ssh.Ssh(profile.device.host, state=state),
+        "qemu": lambda: qemu.Qemu(state, place.name),
+        "local": lambda: Local(state),
+    }
+    return makers[place.transport]()
+
+
+class _NotThere(DeviceError):
+    """No device is attached, and none was named: the next kind of place may do."""
+
+
+def _device(profile: Profile) -> Place:
+    settings = profile.device
+    if settings.transport == "adb":
+        return Place("device", "adb", _phone(settings.serial or os.environ.get("ANDROID_SERIAL", "")), on_target=True)
+    if settings.transport == "ssh":
+        if not settings.host:
+            raise _NotThere("no board is named", hint="--set device.host=HOST, as `ssh HOST` takes it")
+        ssh.check_reachable(settings.host)
+        return Place("device", "ssh", settings.host, on_target=True)
+    if settings.transport == "local" and is_target(profile.target):
+        return _host(profile)
+    raise _NotThere(
+        f"profile {profile.name} reaches no device from this host", hint='give [device] transport = "adb" or "ssh"'
+    )
+
+
+def _phone(serial: str) -> str:
+    """Return the serial of the phone to use."""
+    attached = adb.attached()
+    if serial:
+        return serial  # what is wrong with a device that was named is told by the transport, in full
+    ready = [name for name, state in attached.items() if state == "device"]
+    if len(ready) == 1:
+        return ready[0]
+    if ready:
+        raise DeviceError(
+            f"{len(ready)} adb devices are attached: {', '.join(ready)}",
+            hint=f"choose one: export ANDROID_SERIAL={ready[0]}; or --set device.place=emulator",
+        )
+    unready = ", ".join(f"{name} is {state}" for name, state in attached.items())
+    raise _NotThere(f"no phone is ready: {unready}" if unready else "no phone is attached", hint="adb devices")
+
+
+def _emulator(profile: Profile) -> Place:
+    name = profile.device.cpu
+    if not name:
+        raise _NotThere(f"profile {profile.name} names no CPU to emulate", hint=f"known: {', '.join(cpus.CPUS)}")
+    machine = _MACHINES.get(profile.target.abi)
+    if machine != "aarch64":
+        raise ConfigError(
+            f"profile {profile.name}: device.cpu is {name!r}, and the emulator has no {profile.target.abi} CPUs",
+            hint="leave device.cpu out, or target.abi = arm64-v8a or aarch64",
+        )
+    cpus.cpu(name)
+    qemu.need_plugins()
+    cpus.need_libraries()
+    building.compiler(machine)
+    return Place("emulator", "qemu", name, on_target=False)
+
+
+def _host(profile: Profile) -> Place:
+    return Place("host", "local", host_name(), on_target=is_target(profile.target))

@@ -1,0 +1,58 @@
+"""The result of a measurement on stdout: never a number without what it is and where it was taken."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mobilekd.console import print_json, print_table
+
+Row = Mapping[str, Any]
+
+_NOT_MEASURED = "not measured"
+_HEADS = ("model", "cost", "spread", "on the device", "verdict", "measured on")
+
+
+def show_bench(document: Row, *, as_json: bool) -> None:
+    """Show what was measured, on what, and how far it can be trusted; and of two models, which one is faster."""
+    if as_json:
+        print_json(document)
+        return
+    print_table(_HEADS, [_cells({**row, "ran_on": document["ran_on"]}) for row in document["models"]])
+    if document["why"]:
+        print(f"\nnot on a device: {document['why']}")
+    for worry in document["worries"]:
+        print(f"note: {worry}")
+    if told := document.get("comparison"):
+        print(f"\n{told['told']}")
+
+
+def cost_cells(row: Row) -> tuple[str, str, str, str]:
+    """Return what a model costs, how far that spreads, what it answered on the device, and where it was measured."""
+    counted = row.get("guest_instructions")
+    place = str(row.get("ran_on") or "-")
+    if counted:
+        return f"{counted['total'] / 1e6:.2f} M instr.", _counted_spread(counted), _answers(row), place
+    if row.get("p50_ms") is None:
+        return "-", "-", _answers(row), str(row.get("note") or _NOT_MEASURED)
+    interval = row.get("ci95_ms")
+    spread = f"{interval[0]:.3f}-{interval[1]:.3f} ms" if interval else "-"
+    return f"{row['p50_ms']:.3f} ms", spread, _answers(row), " ".join(filter(None, (row.get("latency_kind"), place)))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    cost, spread, answers, place = cost_cells(row)
+    return str(row["deployment"]), cost, spread, answers, str(row.get("verdict") or "-"), place
+
+
+def _counted_spread(counted: Row) -> str:
+    if counted["smallest"] == counted["largest"]:
+        return "identical"
+    return f"{100 * (counted['largest'] - counted['smallest']) / counted['total']:.3f} %"
+
+
+def _answers(row: Row) -> str:
+    found = row.get("on_device")
+    if not found:
+        return "-"
+    if found["exact_images"] == found["images"]:
+        return f"bit-exact, {found['images']} images"
+    return f"{found['same_answers']}/{found['images']} same answers"
