@@ -1,8 +1,9 @@
 /* mkdrun: run one model on raw tensors, and time it. Every runtime is loaded by dlopen.
  *
- * mkdrun --backend litert|onnxruntime|mnn --library LIB --model M --in FILE... [--out FILE...]
+ * mkdrun --backend litert|onnxruntime|mnn --library LIB... --model M --in FILE... [--out FILE...]
  *        [--warmup N] [--runs N] [--threads N] [--cores LIST|MASK] [--limit-ms M] [--time-sample I]
  *
+ * Libraries are loaded in the order given; the last is the runtime, those before it are what it needs.
  * An input file holds the same number of raw tensors as every other, in the model's own type and layout. All samples
  * are run once, in order, into the output files; then one of them is run again and again for its time. The last line
  * of stdout is a JSON object; everything that a runtime prints goes to stderr. With MKD_MARK=1 in the environment
@@ -31,8 +32,8 @@ enum { PROTOCOL = 1, MARK_SYSCALL = 0x4d4b44, MARK_BEGIN = 1, MARK_END = 2 };
 
 typedef struct {
     const Runtime *runtime;
-    const char *library, *model, *in[MAX_TENSORS], *out[MAX_TENSORS], *cores;
-    int in_count, out_count;
+    const char *libraries[MAX_TENSORS], *model, *in[MAX_TENSORS], *out[MAX_TENSORS], *cores;
+    int library_count, in_count, out_count;
     long warmup, runs, threads, limit_ms, time_sample;
 } Options;
 
@@ -148,7 +149,7 @@ static Options options_of(int argc, char **argv) {
         if (strcmp(key, "--backend") == 0)
             o.runtime = runtime_named(value);
         else if (strcmp(key, "--library") == 0)
-            o.library = value;
+            add(o.libraries, &o.library_count, value, key);
         else if (strcmp(key, "--model") == 0)
             o.model = value;
         else if (strcmp(key, "--in") == 0)
@@ -170,7 +171,7 @@ static Options options_of(int argc, char **argv) {
         else
             fail(EXIT_USAGE, "usage", "unknown option '%s'", key);
     }
-    if (!o.runtime || !o.library || !o.model || !o.in_count)
+    if (!o.runtime || !o.library_count || !o.model || !o.in_count)
         fail(EXIT_USAGE, "usage", "--backend, --library, --model and --in are needed");
     return o;
 }
@@ -326,7 +327,9 @@ int main(int argc, char **argv) {
     Tensors in = {0}, out = {0};
     int files[MAX_TENSORS];
     void *buffers[MAX_TENSORS];
-    o.runtime->open(o.library);
+    for (int i = 0; i + 1 < o.library_count; i++)
+        open_library(o.libraries[i]);
+    o.runtime->open(o.libraries[o.library_count - 1]);
     if (access(o.model, R_OK) != 0)
         fail(EXIT_IO, "io", "%s: %s", o.model, strerror(errno));
     long before_kb = resident_kb();
