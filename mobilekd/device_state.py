@@ -1,7 +1,7 @@
 """What a device shows of its state: governor, frequencies, temperatures and load, from one script for any POSIX shell.
 
 `parse_state` reads what STATE_SCRIPT printed on the device; `worries` says what makes a measurement doubtful, and
-`fastest_khz` and `hottest_celsius` are the evidence of throttling. What a device does not show is absent, never a guess.
+`fastest_khz` and `hottest_celsius` are the evidence of throttling. What a device does not show is absent, not guessed.
 """
 
 import re
@@ -102,7 +102,7 @@ def parse_state(text: str) -> DeviceState:
     """Return what STATE_SCRIPT printed; lines of another form and values that are no number are left out.
 
     Example:
-        >>> parse_state("cpu0.governor=schedutil\\ncpu0.cur_khz=1800000\\nonline=0-3\\nloadavg=0.42 0.3 0.2 1/99 7").load
+        >>> parse_state("loadavg=0.42 0.30 0.20 1/99 7").load
         0.42
     """
     parts: dict[str, dict[str, str]] = {}
@@ -146,8 +146,8 @@ def _caps(before: DeviceState, after: DeviceState) -> Iterator[str]:
     if capped:
         core = min(capped, key=lambda one: (one.max_khz or 0) / (one.hardware_max_khz or 1))
         yield (
-            f"cpu{core.index} was held at {_ghz(core.max_khz)} before the run, it can do {_ghz(core.hardware_max_khz)}: "
-            "let the device cool down, or raise scaling_max_freq"
+            f"cpu{core.index} was held at {_ghz(core.max_khz)} before the run, "
+            f"it can do {_ghz(core.hardware_max_khz)}: let the device cool down, or raise scaling_max_freq"
         )
     first, last = before.fastest_khz, after.fastest_khz
     if first and last and last < first * _FREQUENCY_FELL:
@@ -175,7 +175,8 @@ def _load_before(state: DeviceState) -> Iterator[str]:
 
 def _cores_lost(before: DeviceState, after: DeviceState) -> Iterator[str]:
     if before.online and after.online and after.online < before.online:
-        yield f"{before.online - after.online} of {before.online} cores went offline: cool the device, or hold them online"
+        lost = before.online - after.online
+        yield f"{lost} of {before.online} cores went offline: cool the device, or hold them online"
 
 
 def _core(name: str, values: Mapping[str, str]) -> CoreState:

@@ -2,7 +2,7 @@
 
 A round is mirrored: the models in an order drawn at random, then the same order backwards (A B B A, or B A A B). The
 mirror takes a drift that is linear within the round out of every comparison; the random order makes the names of the
-models exchangeable, on which `comparison` rests. Source: Box, Hunter & Hunter 2005, chapter 4 (blocking, randomisation).
+models exchangeable, on which `comparison` rests. Source: Box, Hunter & Hunter 2005, chapter 4 (blocks, randomisation).
 """
 
 import math
@@ -125,11 +125,12 @@ def measure_interleaved(
         settings: How.
         read_state: Reads the device; called outside of the blocks.
         watch: Told of each block that ended.
-        clock, sleep: In seconds.
+        clock: Returns seconds.
+        sleep: Waits so many seconds.
 
     Raises:
-        DeviceError: No model, a name twice, a block that did not give a positive time for each run, or the least seconds
-            were not reached in four times the rounds.
+        DeviceError: No model, a name twice, a block that did not give a positive time for each run, or the least
+            seconds were not reached in four times the rounds.
     """
     if not models or len(set(models)) != len(models):
         raise DeviceError(f"models to time must have names that differ: {', '.join(models) or 'there is none'}")
