@@ -2,6 +2,8 @@
 
 import math
 import random
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +20,12 @@ class LatencySummary:
     p99_ms: float
     ci95_ms: tuple[float, float]
     timed_runs: int
+
+    @property
+    def relative_width(self) -> float:
+        """Return the width of the interval as a fraction of the median."""
+        low, high = self.ci95_ms
+        return (high - low) / self.p50_ms
 
 
 def percentile_ms(samples_ms: Sequence[float], q: float) -> float:
@@ -60,3 +68,49 @@ def summarize(samples_ms: Sequence[float]) -> LatencySummary:
     """Return the percentiles and the interval of one model's timed runs."""
     p50, p90, p95, p99 = (percentile_ms(samples_ms, q) for q in (50, 90, 95, 99))
     return LatencySummary(p50, p90, p95, p99, median_interval_ms(samples_ms), len(samples_ms))
+
+
+def block_interval_ms(
+    blocks_ms: Sequence[Sequence[float]], *, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the bootstrap 95 % interval of the median of all samples, with whole blocks as the unit of resampling.
+
+    Runs of one block share the machine's state, so resampling single runs gives an interval that is too narrow. The
+    rarer the states in which the machine was measured, the fewer blocks tell them apart: below about ten blocks this
+    interval is too narrow as well. Source: Davison & Hinkley 1997, section 3.8 (sampling of clusters).
+
+    Args:
+        blocks_ms: Wall time of each timed run of each block, in milliseconds; no block is empty.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the resampling, so that equal samples give an equal interval.
+
+    Raises:
+        DeviceError: There is no block, or one without a sample.
+    """
+    if not blocks_ms or not all(blocks_ms):
+        raise DeviceError("a block has no timed run", hint="raise benchmark.timed_runs above 0")
+    ordered = [sorted(block) for block in blocks_ms]
+    values = sorted({sample for block in ordered for sample in block})
+    rng = random.Random(seed)
+    drawn = (Counter(rng.choices(range(len(ordered)), k=len(ordered))) for _ in range(resamples))
+    medians = sorted(_weighted_median_ms(ordered, values, counts) for counts in drawn)
+    return percentile_ms(medians, 2.5), percentile_ms(medians, 97.5)
+
+
+def summarize_blocks(blocks_ms: Sequence[Sequence[float]]) -> LatencySummary:
+    """Return the percentiles over all timed runs of one model, and the interval that `block_interval_ms` gives."""
+    interval = block_interval_ms(blocks_ms)
+    samples = sorted(sample for block in blocks_ms for sample in block)
+    p50, p90, p95, p99 = (percentile_ms(samples, q) for q in (50, 90, 95, 99))
+    return LatencySummary(p50, p90, p95, p99, interval, len(samples))
+
+
+def _weighted_median_ms(ordered: Sequence[Sequence[float]], values: Sequence[float], counts: Counter[int]) -> float:
+    """Return the nearest-rank median of the blocks, each taken as often as counts says; by bisection over values."""
+    rank = math.ceil(sum(count * len(ordered[block]) for block, count in counts.items()) / 2)
+    low, high = 0, len(values) - 1
+    while low < high:
+        middle = (low + high) // 2
+        below = sum(count * bisect_right(ordered[block], values[middle]) for block, count in counts.items())
+        low, high = (low, middle) if below >= rank else (middle + 1, high)
+    return values[low]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilekd.errors import DeviceError
-from mobilekd.latency import median_interval_ms, percentile_ms, summarize
+from mobilekd.latency import block_interval_ms, median_interval_ms, percentile_ms, summarize, summarize_blocks
 
 samples = st.lists(st.floats(0.001, 1000), min_size=1, max_size=60)
 
@@ -37,3 +37,33 @@ def test_the_interval_is_made_of_samples_and_repeats(samples_ms: list[float]) ->
 
 def test_the_interval_of_equal_samples_is_a_point() -> None:
     assert median_interval_ms([3.0] * 20) == (3.0, 3.0)
+
+
+blocks = st.lists(st.lists(st.floats(0.001, 1000), min_size=1, max_size=10), min_size=1, max_size=10)
+
+
+@given(blocks)
+def test_the_interval_over_blocks_is_made_of_samples(blocks_ms: list[list[float]]) -> None:
+    samples_ms = {sample for block in blocks_ms for sample in block}
+    assert set(block_interval_ms(blocks_ms, resamples=50)) <= samples_ms
+
+
+@given(blocks)
+def test_a_bisected_median_is_the_one_of_the_pooled_runs(blocks_ms: list[list[float]]) -> None:
+    pooled = [sample for block in blocks_ms for sample in block]
+    assert block_interval_ms([pooled], resamples=1)[0] == percentile_ms(pooled, 50)
+
+
+def test_blocks_in_two_states_of_the_machine_widen_the_interval() -> None:
+    blocks_ms = [[1.0] * 100] * 5 + [[2.0] * 100] * 5
+    assert block_interval_ms(blocks_ms) == (1.0, 2.0)
+
+
+def test_a_summary_of_blocks_has_the_percentiles_of_all_runs() -> None:
+    summary = summarize_blocks([[1.0, 4.0], [2.0, 3.0]])
+    assert (summary.p50_ms, summary.p90_ms, summary.timed_runs) == (2.0, 4.0, 4)
+
+
+def test_an_empty_block_is_an_error() -> None:
+    with pytest.raises(DeviceError, match="a block has no timed run"):
+        block_interval_ms([[1.0], []])
