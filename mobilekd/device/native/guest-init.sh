@@ -24,5 +24,7 @@ dropbearkey -t ed25519 -f /etc/dropbear/host_key >/run/host_key.txt 2>&1
 (while :; do dropbear -F -E -s -r /etc/dropbear/host_key -p 22 -P /run/dropbear.pid; sleep 1; done) &
 (while :; do ADBD_PORT=5555 adbd; sleep 1; done) >/run/adbd.log 2>&1 &
 echo "mobilekd: host key $(grep ^ssh-ed25519 /run/host_key.txt)"
+# 22 and 5555 in state LISTEN.
+until grep -q ':0016 .* 0A ' /proc/net/tcp && cat /proc/net/tcp /proc/net/tcp6 | grep -q ':15B3 .* 0A '; do sleep 0.05; done
 echo "mobilekd: ready"
 while :; do sleep 3600; done
