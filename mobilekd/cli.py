@@ -27,9 +27,12 @@ from mobilekd.options import (
     BundleArgument,
     CacheOption,
     DataOption,
+    DeviceImagesOption,
     FreshOption,
     ImagesOption,
     JsonOption,
+    ModeOption,
+    OnOption,
     OutOption,
     PipelineOption,
     ProfileOption,
@@ -38,6 +41,7 @@ from mobilekd.options import (
     SkipOption,
     TensorboardOption,
     UntilOption,
+    device_overrides,
     overrides_of,
 )
 from mobilekd.workplace import open_workshop, watched
@@ -148,19 +152,33 @@ def sensitivity(
 @app.command()
 def bench(
     *,
-    model: Annotated[Path, typer.Argument(metavar="BUNDLE_OR_MODEL", help="A bundle, or one model file.")],
+    model: Annotated[Path, typer.Argument(metavar="A", help="A bundle, or one model file.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[B]", help="A second model: is it faster? BUNDLE:DEPLOYMENT names one.")
+    ] = None,
     profile: ProfileOption = DEFAULT_PROFILE,
+    on: OnOption = None,
+    mode: ModeOption = None,
+    images: DeviceImagesOption = None,
     set_: SetOption = None,
+    cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the latency of a bundle's models, and say on what."""
-    from mobilekd import config, show
-    from mobilekd.stages.benchmark import measure_bundle
+    """Measure models on a device, an emulator or this host: what they cost, and whether they answer as they do here."""
+    from mobilekd import bench as benches
+    from mobilekd import config, show_bench
 
-    target = config.load_profile(profile, overrides_of(set_, None, skip_bad_images=False))
-    with watched() as console:
-        rows = measure_bundle(model, target, console)
-    show.show_latency(rows, as_json=as_json)
+    overrides = [*overrides_of(set_, None, skip_bad_images=False), *device_overrides(on, mode, images)]
+    target = config.load_profile(profile, overrides)
+    with open_workshop(cache) as workshop:
+        document = benches.measure(
+            [path for path in (model, other) if path],
+            target,
+            workshop.cache,
+            workshop.toolchains.parent / "devices",
+            workshop.watcher,
+        )
+    show_bench.show_bench(document, as_json=as_json)
 
 
 @app.command()

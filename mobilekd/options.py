@@ -32,6 +32,15 @@ ImagesOption = Annotated[
 TensorboardOption = Annotated[
     Path | None, typer.Option("--tensorboard", metavar="DIR", help="Write TensorBoard curves of training there.")
 ]
+OnOption = Annotated[
+    str | None, typer.Option("--on", metavar="PLACE", help="device, emulator, host, or auto (device.place).")
+]
+ModeOption = Annotated[
+    str | None, typer.Option("--mode", metavar="MODE", help="quick or release: 1,024 runs and 60 s (benchmark.mode).")
+]
+DeviceImagesOption = Annotated[
+    int | None, typer.Option("--images", metavar="N", min=1, help="Test images that every model answers there.")
+]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .mobilekd.zip, or a bundle folder.")]
 
 
@@ -45,3 +54,15 @@ def overrides_of(texts: Sequence[str] | None, data: Path | None, *, skip_bad_ima
     if skip_bad_images:
         found.append(Override(("data", "skip_bad_images"), value=True, text="--skip-bad-images"))
     return found
+
+
+def device_overrides(on: str | None, mode: str | None, images: int | None) -> list["Override"]:
+    """Return the options of `mobilekd bench` that stand for keys of the profile."""
+    from mobilekd.config import Override
+
+    given = (
+        (("device", "place"), on, "--on"),
+        (("benchmark", "mode"), mode, "--mode"),
+        (("device", "images"), images, "--images"),
+    )
+    return [Override(key, value, f"{word} {value}") for key, value, word in given if value is not None]

@@ -1,1 +1,1 @@
-"""What runs on a device: the runner, the runtimes it loads, and the CPUs that an emulator can be."""
+"""What runs a model on an arm64 device, real or emulated: the runner, the runtimes, CPU models, a virtual machine."""

@@ -1,0 +1,253 @@
+"""A device behind a shell: all that adb and ssh have in common."""
+
+import abc
+import hashlib
+import os
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+from mobilekd.errors import ConfigError, DeviceError
+from mobilekd.transport import Completed, DeviceFacts, LatencyKind
+from mobilekd.transports import _facts, _shell
+from mobilekd.transports._holding import Owner, held, host_lock
+from mobilekd.transports._shell import Content, Reply
+
+_ASK_TIMEOUT_S = 60.0
+_SLOWEST_BYTES_S = 100_000  # what a bad wireless link still carries: a push that is slower has stopped
+_NO_FILE = 66
+_FULL = "no space left"
+
+
+class ShellTimeoutError(Exception):
+    """A script ran past its time; the client on this host was ended."""
+
+
+class Remote(abc.ABC):
+    """A transport whose device runs `sh`; adb and ssh say how to reach it.
+
+    On the device, below one folder: `store/` with content by sha256, `job-…/` with this use's working folder, `lock/`.
+    """
+
+    latency_kind: ClassVar[LatencyKind] = "wall"
+
+    def __init__(self, *, folder: str, state: Path) -> None:
+        self._root = folder
+        self._state = state
+        self._owner = Owner.this()
+        self._job = f"job-{os.getpid()}-{secrets.token_hex(4)}"
+        self._held = ExitStack()
+
+    @property
+    @abc.abstractmethod
+    def label(self) -> str:
+        """Return what messages call the device, as "adb device R58M"."""
+
+    @abc.abstractmethod
+    def _connect(self, held: ExitStack) -> None:
+        """Reach the device, or raise MissingToolError or DeviceError; what must be undone goes onto `held`."""
+
+    @abc.abstractmethod
+    def _client(self, command: str) -> list[str]:
+        """Return the argv of a client that runs a shell command on the device, bytes in and out unchanged."""
+
+    @abc.abstractmethod
+    def _send(self, local: Path, remote: str, timeout_s: float) -> str:
+        """Copy one file and return what the client complained of; empty when it went well."""
+
+    @abc.abstractmethod
+    def _lost(self, complaint: str, doing: str) -> DeviceError:
+        """Return the error for a connection that ended while `doing`."""
+
+    def __enter__(self) -> Self:
+        """Take the device; see `mobilekd.transport.Transport`."""
+        self._owner = Owner.this()
+        with ExitStack() as held_so_far:
+            self._connect(held_so_far)
+            held_so_far.enter_context(host_lock(self._state, self.label, self._owner))
+            self._take()
+            self._held = held_so_far.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let the device go.
+
+        Raises:
+            DeviceError: It could not be cleaned; not raised over an error that is on its way already.
+        """
+        with self._held:
+            try:
+                self._ask(_shell.leave(self._root, self._job, str(self._owner)), "cleaning up")
+            except DeviceError:
+                if error is None:
+                    raise
+
+    def push(self, files: Mapping[str, Path]) -> int:
+        """Copy files to the device; see `mobilekd.transport.Transport`."""
+        if not files:
+            return 0
+        paths = {_shell.check_name(name): path for name, path in files.items()}
+        contents = {name: _content(path) for name, path in paths.items()}
+        sources = {content.key: (content, paths[name]) for name, content in contents.items()}
+        there = self._whole(f"{self._root}/store", [content for content, _ in sources.values()])
+        missing = {key: source for key, source in sources.items() if key not in there}
+        if missing:
+            self._send_all(missing)
+        keys = {name: content.key for name, content in contents.items()}
+        self._do(_shell.place(f"{self._root}/store", f"{self._job_folder}/work", keys), "placing files")
+        return sum(content.size_bytes for content, _ in missing.values())
+
+    def run(self, argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Completed:
+        """Run a command in our folder; see `mobilekd.transport.Transport`."""
+        script = _shell.run(self._job_folder, argv, env or {})
+        try:
+            reply = self._call(script, timeout_s, f"{argv[0]} ran: the run is incomplete")
+        except ShellTimeoutError as cause:
+            raise DeviceError(
+                f"{argv[0]} ran past {timeout_s:g} s on {self.label}; {self._end()}",
+                hint="raise the time-out, or give it less work",
+            ) from cause
+        return Completed(reply.returncode, reply.stdout.decode(errors="replace"), reply.stderr.decode(errors="replace"))
+
+    def pull(self, name: str, to: Path) -> None:
+        """Copy one file back; see `mobilekd.transport.Transport`."""
+        path = f"{self._job_folder}/work/{_shell.check_name(name)}"
+        reply = self._ask(_shell.read(path), f"{name} was copied back")
+        if reply.returncode == _NO_FILE:
+            raise DeviceError(f"{self.label} has no file {name!r}", hint="see what the command before it printed")
+        if reply.returncode:
+            raise DeviceError(f"{self.label} can't read {name!r}: {reply.complaint}")
+        part = to.with_name(f".{to.name}.part")
+        part.write_bytes(reply.stdout)
+        part.replace(to)
+
+    def facts(self) -> DeviceFacts:
+        """Return what the device says of itself."""
+        reply = self._ask(_facts.SCRIPT, "its facts were read")
+        return _facts.read_facts(reply.stdout.decode(errors="replace"), self.label)
+
+    @property
+    def _job_folder(self) -> str:
+        return f"{self._root}/{self._job}"
+
+    def _take(self) -> None:
+        for attempt in range(2):
+            reply = self._ask(_shell.take(self._root, self._job, str(self._owner)), "the device was taken")
+            if reply.returncode:
+                raise DeviceError(
+                    f"{self.label}: can't work in {self._root}: {reply.complaint or 'no space is left'}",
+                    hint="choose a folder that this user may write, on a file system with free space",
+                )
+            root, verdict, *holder = reply.lines
+            if verdict == "taken":
+                self._root = root
+                return
+            owner = Owner.parse(" ".join(holder))
+            # The host's lock is ours, so a holder of this host that does not live left its lock behind.
+            if attempt or owner is None or not owner.is_gone:
+                command = self._remedy(f"rm -r {root}/lock")
+                raise held(self.label, " ".join(holder), f"if that is over, remove its lock: {command}")
+            self._do(_shell.break_lock(root), "taking over a stale lock")
+
+    def _remedy(self, command: str) -> str:
+        return f"`{command}` on the device"
+
+    def _whole(self, folder: str, contents: Sequence[Content]) -> set[str]:
+        reply = self._do(_shell.find_contents(folder, contents), "looking for files", timeout_s=10 * _ASK_TIMEOUT_S)
+        return set(reply.lines)
+
+    def _send_all(self, missing: Mapping[str, tuple[Content, Path]]) -> None:
+        needed_bytes = sum(content.size_bytes for content, _ in missing.values())
+        free_bytes = self._free_bytes()
+        if free_bytes is not None and free_bytes < needed_bytes:
+            raise self._full(needed_bytes, free_bytes)
+        incoming = f"{self._job_folder}/incoming"
+        for content, path in missing.values():
+            timeout_s = _ASK_TIMEOUT_S + content.size_bytes / _SLOWEST_BYTES_S
+            trouble = self._send(path, f"{incoming}/{content.key}", timeout_s)
+            if trouble:
+                # Asking also finds out whether the device is still there.
+                self._do(f"rm -rf {incoming}/*" if " " not in incoming else f"rm -rf '{incoming}'/*", "cleaning up")
+                left_bytes = self._free_bytes()
+                if _FULL in trouble.lower():
+                    raise self._full(needed_bytes, left_bytes)
+                raise DeviceError(f"{path} could not be copied to {self.label}: {trouble}")
+        arrived = self._whole(incoming, [content for content, _ in missing.values()])
+        damaged = [str(path) for key, (_, path) in missing.items() if key not in arrived]
+        if damaged:
+            raise DeviceError(
+                f"{', '.join(damaged)}: arrived damaged on {self.label}", hint="check the cable and the storage"
+            )
+        self._do(_shell.keep_contents(incoming, f"{self._root}/store", list(missing)), "keeping files")
+
+    def _full(self, needed_bytes: int, free_bytes: int | None) -> DeviceError:
+        free = "an unknown number of" if free_bytes is None else f"{free_bytes:,}"
+        return DeviceError(
+            f"{self.label} has no space: {needed_bytes:,} bytes needed, {free} bytes free in {self._root}",
+            hint=f"free some: {self._remedy(f'rm -r {self._root}/store')} removes what earlier runs left",
+        )
+
+    def _free_bytes(self) -> int | None:
+        reply = self._ask(_shell.free(self._root), "its free space was read")
+        words = reply.lines[-1].split() if reply.lines else []
+        numbers = [int(word) for word in words if word.isdigit()]
+        return numbers[2] * 1024 if len(numbers) >= 3 else None
+
+    def _end(self) -> str:
+        """End the command that ran past its time and say how that went."""
+        try:
+            reply = self._ask(_shell.end(self._job_folder), "the command was ended")
+        except DeviceError as lost:
+            return f"and it could not be ended there: {lost.message}"
+        return "it was ended there" if reply.lines == ["ended"] else "and it can't be ended there"
+
+    def _do(self, script: str, doing: str, timeout_s: float = _ASK_TIMEOUT_S) -> Reply:
+        """Run a script of ours that must succeed."""
+        reply = self._ask(script, doing, timeout_s)
+        if reply.returncode:
+            raise DeviceError(f"{self.label}: {doing} failed: {reply.complaint or reply.returncode}")
+        return reply
+
+    def _ask(self, script: str, doing: str, timeout_s: float = _ASK_TIMEOUT_S) -> Reply:
+        try:
+            return self._call(script, timeout_s, doing)
+        except ShellTimeoutError as cause:
+            raise DeviceError(f"{self.label} gave no answer within {timeout_s:.0f} s while {doing}") from cause
+
+    def _call(self, script: str, timeout_s: float, doing: str) -> Reply:
+        token = _shell.new_token()
+        client = subprocess.Popen(
+            self._client("sh"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._env()
+        )
+        with client:
+            try:
+                stdout, stderr = client.communicate(_shell.framed(script, token), timeout=timeout_s)
+            except subprocess.TimeoutExpired as cause:
+                client.kill()
+                raise ShellTimeoutError from cause
+            except BaseException:
+                client.kill()
+                raise
+        end = _shell.read_end(stdout, token)
+        if end is None:
+            raise self._lost(stderr.decode(errors="replace").strip(), doing)
+        return Reply(end[0], end[1], stderr)
+
+    def _env(self) -> dict[str, str] | None:
+        """Return the environment of the client; None for our own."""
+        return None
+
+
+def _content(path: Path) -> Content:
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as cause:
+        raise ConfigError(f"{path}: can't be read: {cause.strerror}") from cause
+    return Content(digest, path.stat().st_size, os.access(path, os.X_OK))
