@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilekd.backend import Float32
+from mobilekd.backends._mnn_columns import padded_scales, without_added_channels
 from mobilekd.backends._mnn_file import MnnFile, MnnOp
 from mobilekd.backends._mnn_layers import Layer
 from mobilekd.backends._readback import ReadBack, Trained
@@ -47,7 +48,7 @@ def compression_params(layers: tuple[Layer, ...], table: QuantTable, digest: str
             "op_name": layer.node,
             "method": "QAT",
             "input": [_activation(quants[layer.input])],
-            "weight": [_weight(quants[layer.weight], layer.channels)],
+            "weight": [_weight(quants[layer.weight], layer)],
             "output": [_activation(quants[layer.output]) | {"name": layer.written}],
         }
         for layer in layers
@@ -63,8 +64,9 @@ def _activation(quant: TensorQuant) -> dict[str, object]:
     return {**_ranged(quant), "zero_point": quant.zero_point[0]}
 
 
-def _weight(quant: TensorQuant, channels: tuple[int, int] | None) -> dict[str, object]:
-    return {**_ranged(quant), "scales": list(quant.scale[slice(*channels)] if channels else quant.scale)}
+def _weight(quant: TensorQuant, layer: Layer) -> dict[str, object]:
+    scales = quant.scale[slice(*layer.channels)] if layer.channels else quant.scale
+    return {**_ranged(quant), "scales": padded_scales(scales, layer)}
 
 
 def _ranged(quant: TensorQuant) -> dict[str, object]:
@@ -117,7 +119,7 @@ def check_against_table(
         layer = by_output.get(file.tensors[op.outputs[0]].removesuffix(_MATMUL_SUFFIX)) if op.outputs else None
         if layer is None or op.weight_scales is None:
             continue
-        parts.setdefault(layer.output, []).append((layer, op))
+        parts.setdefault(layer.output, []).append((layer, without_added_channels(op, layer)))
         for name, index in ((layer.input, op.inputs[0]), (layer.output, op.outputs[0])):
             if index in file.quant:
                 scale, zero_point = file.quant[index]

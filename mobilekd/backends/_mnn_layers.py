@@ -18,6 +18,7 @@ class Layer:
         input, weight, output, bias: Names in the table; `output` is behind a fused activation, `bias` may be "".
         written: The tensor that the operator writes: `output`, or a part of it.
         channels: First and last (exclusive) output channel of a part; None for a whole layer.
+        trained_channels: Output channels that were trained, where the operator has more (`_mnn_columns`); else None.
     """
 
     node: str
@@ -27,6 +28,7 @@ class Layer:
     bias: str
     written: str
     channels: tuple[int, int] | None = None
+    trained_channels: int | None = None
 
     def tensors(self) -> tuple[str, ...]:
         """Return the names of all its tensors."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from mobilekd.backends._mnn_clamps import clamps_as_trained
+from mobilekd.backends._mnn_columns import widen
 from mobilekd.backends._mnn_groups import write_out_groups
 from mobilekd.backends._mnn_layers import Layer
 from mobilekd.backends._mnn_pools import pools_in_float
@@ -50,7 +51,7 @@ def for_converter(
     """
     model, layers = clamps_as_trained(pools_in_float(stripped, table), table, layers)
     model = _biases_that_may_be_cut_off(_round_between_floats(model, table, layers), table)
-    return write_out_groups(model, layers)
+    return widen(*write_out_groups(model, layers))
 
 
 def _biases_that_may_be_cut_off(model: ModelProto, table: QuantTable) -> ModelProto:

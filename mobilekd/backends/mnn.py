@@ -2,8 +2,7 @@
 
 The wheel's own scripts are never run: importing `MNN.tools` runs pip and uploads usage. What MNN 3.6.1 computes
 otherwise than trained is written out before conversion (`_mnn_rewrite`); each of those defects has a test in
-tests/backends/test_mnn_defects.py. One is left: on ARM CPUs with i8mm the last N mod 8 outputs of a fully connected
-layer are wrong; DeployedFacts.note says so.
+tests/backends/test_mnn_defects.py; the one of ARM CPUs with i8mm in tests/backends/test_mnn_i8mm.py.
 """
 
 import contextlib
@@ -27,7 +26,6 @@ from mobilekd.quant_table import QuantTable, load_table
 _WORKER = "mobilekd.backends._mnn_convert"
 _SUCCESS = "Converted Success!"
 _TIMEOUT_S = 300.0
-_I8MM_COLUMNS = 8
 _OPTIONS = {
     "fp16": ("--fp16",),
     # "fastest": otherwise the layers that share a weight run in float where they are more than four.
@@ -61,18 +59,16 @@ class Mnn:
         model = graph.load(request.source_onnx)
         file = request.out / f"{deployment.name}.mnn"
         found = _convert_int8(request, file) if deployment.precision == "int8" else _convert_float(request, file)
-        logits = _onnx_facts.tensor_facts(model, "output")
         return DeployedFacts(
             deployment=deployment.model_dump(mode="json"),
             file=file.name,
             runnable=True,
             input=_onnx_facts.tensor_facts(model, "input"),
-            output=logits,
+            output=_onnx_facts.tensor_facts(model, "output"),
             float_ops=found.float_ops,
             other_float_ops=found.other_float_ops,
             int8_tensors=found.int8_tensors,
             tools={name: metadata.version(name) for name in self.tools},
-            note=_note(request, classes=logits.shape[-1]),
         )
 
     def describe(self, model: Path) -> DeployedFacts:
@@ -209,13 +205,6 @@ def _convert(request: Conversion, source: Path, params: str, file: Path) -> None
 def _run(request: Conversion, arguments: Sequence[str]) -> None:
     argv = [sys.executable, "-m", _WORKER, str(request.work.resolve()), *arguments]
     run_logged(argv, request.log, timeout_s=_TIMEOUT_S)
-
-
-def _note(request: Conversion, *, classes: int) -> str:
-    wrong = classes % _I8MM_COLUMNS
-    if request.deployment.precision != "int8" or request.target.abi == "x86_64" or not wrong:
-        return ""
-    return f"MNN 3.6.1 on CPUs with i8mm: the last {wrong} of {classes} logits can be wrong; check there"
 
 
 @contextlib.contextmanager

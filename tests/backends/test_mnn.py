@@ -10,7 +10,7 @@ from mobilekd.backends import _mnn_graph, _mnn_layers, _mnn_rewrite, _readback
 from mobilekd.backends._mnn_file import read_mnn
 from mobilekd.backends.mnn import Mnn
 from mobilekd.errors import ConfigError, StageError
-from mobilekd.profile import Deployment, Target
+from mobilekd.profile import Deployment
 from mobilekd.quant_table import QuantTable, load_table
 from tests.backends import operators, tiny
 
@@ -213,13 +213,6 @@ def test_opening_a_model_prints_nothing_on_stdout(work, capfd):
     Mnn().open(work.request.out / facts.file, facts, kernels="default", threads=1)
 
     assert capfd.readouterr().out == ""
-
-
-def test_arm_target_is_told_of_the_columns_that_i8mm_gets_wrong(work):
-    on_arm = Mnn().convert(work.for_(INT8))
-    on_x86 = Mnn().convert(work.for_(INT8, Target(os="linux", abi="x86_64")))
-
-    assert ("last 2 of 10 logits" in on_arm.note, on_x86.note) == (True, "")
 
 
 def test_facts_carry_the_version_of_the_runtime(work):
