@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mobilekd.device.cpus import CPUS, EMULATED_ABIS
 from mobilekd.errors import ConfigError
 from mobilekd.plugins import BACKENDS, STAGES, choices
 from mobilekd.profile import Profile
@@ -131,6 +132,7 @@ def load_profile(name: str, overrides: Sequence[Override] = ()) -> Profile:
     values, origin = _apply(read_toml(path), ours, path)
     profile = validate(Profile, values, origin)
     _check_deployments(profile, origin)
+    _check_device(profile, origin)
     return profile
 
 
@@ -189,6 +191,18 @@ def _check_deployments(profile: Profile, origin: Origin) -> None:
         if one.name in names:
             raise ConfigError(f"{origin.where(f'deploy[{index}]')} is {one.name!r} for the second time")
         names.add(one.name)
+
+
+def _check_device(profile: Profile, origin: Origin) -> None:
+    name, abi = profile.device.cpu, profile.target.abi
+    where = origin.where("device.cpu")
+    if name and name not in CPUS:
+        raise ConfigError(f"{where} is {name!r}; the emulator has no such CPU", hint=choices(name, CPUS))
+    if name and abi not in EMULATED_ABIS:
+        raise ConfigError(
+            f"{where} is {name!r}, and the emulator has no {abi} CPUs",
+            hint=f"leave device.cpu out, or take a target.abi of {', '.join(EMULATED_ABIS)}",
+        )
 
 
 def _apply(values: dict[str, Any], overrides: Sequence[Override], path: Path) -> tuple[dict[str, Any], Origin]:

@@ -61,8 +61,8 @@ def device_overrides(on: str | None, mode: str | None, images: int | None) -> li
     from mobilekd.config import Override
 
     given = (
-        (("device", "place"), on, "--on"),
-        (("benchmark", "mode"), mode, "--mode"),
-        (("device", "images"), images, "--images"),
+        (("profile", "device", "place"), on, "--on"),
+        (("profile", "benchmark", "mode"), mode, "--mode"),
+        (("profile", "device", "images"), images, "--images"),
     )
     return [Override(key, value, f"{word} {value}") for key, value, word in given if value is not None]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mobilekd.device import building, cpus
-from mobilekd.errors import ConfigError, DeviceError, MissingToolError
+from mobilekd.errors import DeviceError, MissingToolError
 from mobilekd.measurement import host_name, is_target
 from mobilekd.profile import Profile
 from mobilekd.transport import Transport
@@ -16,7 +16,6 @@ from mobilekd.transports import adb, qemu, ssh
 from mobilekd.transports.local import Local
 
 Kind = Literal["device", "emulator", "host"]
-_MACHINES = {"arm64-v8a": "aarch64", "aarch64": "aarch64", "x86_64": "x86_64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,6 @@ def choose(profile: Profile) -> Place:
     Raises:
         DeviceError: The profile or command line names a device that is not there, or several are attached.
         MissingToolError: It asks for the emulator, and a part of that is not installed.
-        ConfigError: It asks for a place that this profile does not have.
     """
     wanted = profile.device.place
     if wanted == "host":
@@ -105,7 +103,7 @@ def _device(profile: Profile) -> Place:
         return Place("device", "adb", _phone(settings.serial or os.environ.get("ANDROID_SERIAL", "")), on_target=True)
     if settings.transport == "ssh":
         if not settings.host:
-            raise _NotThere("no board is named", hint="--set device.host=HOST, as `ssh HOST` takes it")
+            raise _NotThere("no board is named", hint="--set profile.device.host=HOST, as `ssh HOST` takes it")
         ssh.check_reachable(settings.host)
         return Place("device", "ssh", settings.host, on_target=True)
     if settings.transport == "local" and is_target(profile.target):
@@ -126,7 +124,7 @@ def _phone(serial: str) -> str:
     if ready:
         raise DeviceError(
             f"{len(ready)} adb devices are attached: {', '.join(ready)}",
-            hint=f"choose one: export ANDROID_SERIAL={ready[0]}; or --set device.place=emulator",
+            hint=f"choose one: export ANDROID_SERIAL={ready[0]}; or --set profile.device.place=emulator",
         )
     unready = ", ".join(f"{name} is {state}" for name, state in attached.items())
     raise _NotThere(f"no phone is ready: {unready}" if unready else "no phone is attached", hint="adb devices")
@@ -136,16 +134,9 @@ def _emulator(profile: Profile) -> Place:
     name = profile.device.cpu
     if not name:
         raise _NotThere(f"profile {profile.name} names no CPU to emulate", hint=f"known: {', '.join(cpus.CPUS)}")
-    machine = _MACHINES.get(profile.target.abi)
-    if machine != "aarch64":
-        raise ConfigError(
-            f"profile {profile.name}: device.cpu is {name!r}, and the emulator has no {profile.target.abi} CPUs",
-            hint="leave device.cpu out, or target.abi = arm64-v8a or aarch64",
-        )
-    cpus.cpu(name)
     qemu.need_plugins()
     cpus.need_libraries()
-    building.compiler(machine)
+    building.compiler("aarch64")
     return Place("emulator", "qemu", name, on_target=False)
 
 

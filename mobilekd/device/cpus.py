@@ -14,6 +14,8 @@ from mobilekd.errors import ConfigError, MissingToolError
 CROSS_LIBRARIES = Path("/usr/aarch64-linux-gnu/lib")
 """Where Debian's and Ubuntu's cross packages put the C library for arm64."""
 
+EMULATED_ABIS = ("arm64-v8a", "aarch64")
+
 _ARMV8 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
 _ARMV82 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs"
 _ARMV86 = (
@@ -27,7 +29,7 @@ class Cpu:
     """One CPU model of the emulator.
 
     Attributes:
-        name: Ours, as "a76".
+        name: Ours, as "cortex-a76".
         qemu: Value of qemu's -cpu.
         implementer, variant, part, revision: Of the CPU's identification register, as /proc/cpuinfo gives them.
         features: CPU features, as /proc/cpuinfo names them.
@@ -59,9 +61,9 @@ class Cpu:
 CPUS = {
     cpu.name: cpu
     for cpu in (
-        Cpu("a53", "cortex-a53", 0x41, 0x0, 0xD03, 4, tuple(_ARMV8.split())),
-        Cpu("a72", "cortex-a72", 0x41, 0x0, 0xD08, 3, tuple(_ARMV8.split())),
-        Cpu("a76", "cortex-a76", 0x41, 0x4, 0xD0B, 1, tuple(_ARMV82.split())),
+        Cpu("cortex-a53", "cortex-a53", 0x41, 0x0, 0xD03, 4, tuple(_ARMV8.split())),
+        Cpu("cortex-a72", "cortex-a72", 0x41, 0x0, 0xD08, 3, tuple(_ARMV8.split())),
+        Cpu("cortex-a76", "cortex-a76", 0x41, 0x4, 0xD0B, 1, tuple(_ARMV82.split())),
         Cpu("neoverse-n1", "neoverse-n1", 0x41, 0x4, 0xD0C, 1, tuple(_ARMV82.split())),
         # qemu 7.2 computes wrong int8 products with SME on (LiteRT: every logit), so bare "max" is never used.
         Cpu("armv8.6", "max,sme=off,sve=off", 0x00, 0x0, 0x051, 0, tuple(_ARMV86.split())),
@@ -90,11 +92,7 @@ def prefix(model: Cpu, root: Path) -> Path:
     Raises:
         MissingToolError: The C library for arm64 is not installed.
     """
-    if not (CROSS_LIBRARIES / "ld-linux-aarch64.so.1").exists() or not (CROSS_LIBRARIES / "libstdc++.so.6").exists():
-        raise MissingToolError(
-            f"no C and C++ library for arm64 is in {CROSS_LIBRARIES}",
-            hint="apt-get install libc6-dev-arm64-cross libstdc++6-arm64-cross",
-        )
+    need_libraries()
     folder = root / "cpus" / model.name
     files = _files(model)
     if _holds(folder, files):
@@ -110,6 +108,19 @@ def prefix(model: Cpu, root: Path) -> Path:
             folder.rename(Path(scratch) / "old")
         work.rename(folder)
     return folder
+
+
+def need_libraries() -> None:
+    """Accept a host that has the C and C++ library for arm64.
+
+    Raises:
+        MissingToolError: It does not.
+    """
+    if not (CROSS_LIBRARIES / "ld-linux-aarch64.so.1").exists() or not (CROSS_LIBRARIES / "libstdc++.so.6").exists():
+        raise MissingToolError(
+            f"no C and C++ library for arm64 is in {CROSS_LIBRARIES}",
+            hint="apt-get install libc6-dev-arm64-cross libstdc++6-arm64-cross",
+        )
 
 
 def _holds(folder: Path, files: dict[str, str]) -> bool:

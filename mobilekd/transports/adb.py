@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar
@@ -64,8 +65,7 @@ class Adb(Remote):
         return f"adb device {self._serial}" if self._serial else "adb device"
 
     def _connect(self, held: ExitStack) -> None:
-        if shutil.which("adb") is None:
-            raise MissingToolError("adb is not on PATH", hint="apt-get install adb, or Android's platform-tools")
+        need_adb()
         deadline = time.monotonic() + self._connect_timeout_s
         while True:
             trouble = self._try()
@@ -99,29 +99,10 @@ class Adb(Remote):
         return DeviceError(f"{self.label} {said}", hint=hint)
 
     def _devices(self) -> dict[str, str]:
-        lines = [line.split(None, 1) for line in self._adb("devices").splitlines() if not line.startswith(("*", "List"))]
-        return {words[0]: words[1].strip() for words in lines if len(words) == 2}
+        return _parsed(self._adb("devices"))
 
-    def _adb(self, *words: str, timeout_s: float = _COMMAND_TIMEOUT_S) -> str:
-        """Return what an adb command printed."""
-        try:
-            done = subprocess.run(
-                ["adb", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=self._env(),
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as cause:
-            raise DeviceError(
-                f"adb {words[0]} gave no answer within {timeout_s:.0f} s", hint="adb kill-server, then try again"
-            ) from cause
-        text = done.stdout.decode(errors="replace").strip()
-        if "cannot connect to daemon" in text or "failed to start daemon" in text:
-            raise DeviceError(f"adb can't start its server: {text}", hint="adb kill-server, then adb start-server")
-        return text
+    def _adb(self, *words: str) -> str:
+        return run_adb(words, self._env())
 
     def _client(self, command: str) -> list[str]:
         return ["adb", "-s", self._serial, "shell", command]
@@ -154,6 +135,58 @@ class Adb(Remote):
     def _env(self) -> dict[str, str]:
         env = {name: value for name, value in os.environ.items() if name != "ANDROID_SERIAL"}
         return env if self._server_port is None else private_server_env(env, self._server_port)
+
+
+def attached() -> dict[str, str]:
+    """Return the state of every device that adb knows, by serial, as {"0123": "device"}.
+
+    Raises:
+        MissingToolError: adb is not installed.
+        DeviceError: adb gives no answer.
+    """
+    need_adb()
+    return _parsed(run_adb(("devices",), os.environ))
+
+
+def need_adb() -> None:
+    """Accept a host that has adb.
+
+    Raises:
+        MissingToolError: It does not.
+    """
+    if shutil.which("adb") is None:
+        raise MissingToolError("adb is not on PATH", hint="apt-get install adb, or Android's platform-tools")
+
+
+def run_adb(words: Sequence[str], env: Mapping[str, str], timeout_s: float = _COMMAND_TIMEOUT_S) -> str:
+    """Return what an adb command printed.
+
+    Raises:
+        DeviceError: It gave no answer, or its server does not start.
+    """
+    try:
+        done = subprocess.run(
+            ["adb", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=env,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as cause:
+        raise DeviceError(
+            f"adb {words[0]} gave no answer within {timeout_s:.0f} s", hint="adb kill-server, then try again"
+        ) from cause
+    text = done.stdout.decode(errors="replace").strip()
+    if "cannot connect to daemon" in text or "failed to start daemon" in text:
+        raise DeviceError(f"adb can't start its server: {text}", hint="adb kill-server, then adb start-server")
+    return text
+
+
+def _parsed(listing: str) -> dict[str, str]:
+    lines = [line.split(None, 1) for line in listing.splitlines() if not line.startswith(("*", "List"))]
+    return {words[0]: words[1].strip() for words in lines if len(words) == 2}
 
 
 def private_server_env(env: dict[str, str], port: int) -> dict[str, str]:

@@ -49,7 +49,7 @@ class Qemu:
 
     latency_kind: ClassVar[LatencyKind] = "guest_instructions"
 
-    def __init__(self, root: Path, cpu: str = "a76") -> None:
+    def __init__(self, root: Path, cpu: str = "cortex-a76") -> None:
         """Take note of the state folder (root/qemu is ours) and of a CPU model's name.
 
         Raises:

@@ -172,3 +172,14 @@ def _port(options: Sequence[str]) -> tuple[str, ...]:
 
 def _last(complaint: str) -> str:
     return complaint.splitlines()[-1] if complaint else "ssh said nothing"
+
+
+def check_reachable(host: str) -> None:
+    """Accept a board that answers and takes one of the user's keys; nothing is left there.
+
+    Raises:
+        MissingToolError: ssh is not installed.
+        DeviceError: It can't be reached; the message says why.
+    """
+    with ExitStack() as held:
+        Ssh(host, state=Path())._connect(held)
