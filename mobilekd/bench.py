@@ -98,7 +98,10 @@ def _subject(paths: Sequence[Path], profile: Profile, cache: Cache, folder: Path
                 f"{path} holds {len(one.models)} models ({names}), and two files are compared model by model",
                 hint=f"give a model file, or BUNDLE:DEPLOYMENT, as {path}:{one.models[0].name}",
             )
-    if first.models[0].facts.input.shape != second.models[0].facts.input.shape and first.images.shape != second.images.shape:
+    if (
+        first.models[0].facts.input.shape != second.models[0].facts.input.shape
+        and first.images.shape != second.images.shape
+    ):
         raise ConfigError(
             f"{paths[0]} takes {list(first.images.shape[1:])}, {paths[1]} takes {list(second.images.shape[1:])}",
             hint="models of one input can be compared",

@@ -104,9 +104,7 @@ class Bench:
                 progress=self.progress,
             )
             jobs, answers = self._answers(running, task, models)
-            costs = (
-                self._counted(running, jobs) if self.place.kind == "emulator" else self._timed(running, jobs)
-            )
+            costs = self._counted(running, jobs) if self.place.kind == "emulator" else self._timed(running, jobs)
         rows = [{**_head(model), **costs["rows"][model.name], **answers.get(model.name, {})} for model in models]
         return {**costs, "rows": rows, "device": {**asdict(facts), "features": list(facts.features)}}
 

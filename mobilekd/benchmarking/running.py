@@ -80,7 +80,9 @@ class Running:
             DeviceError: The emulator counted fewer runs than there were.
         """
         if not isinstance(self.transport, Qemu):
-            raise DeviceError("instructions are counted on the emulator only", hint="--set profile.device.place=emulator")
+            raise DeviceError(
+                "instructions are counted on the emulator only", hint="--set profile.device.place=emulator"
+            )
         argv = job.argv(self._libraries(job), self.prefix)
         completed, counts = self.transport.run_counted(argv, timeout_s=_TIMEOUT_S)
         outcome = runner.outcome(job, completed)
