@@ -27,7 +27,9 @@ def call(host_kit, tmp_path):
         libraries = [f"./{name}" for name in host_kit if name.startswith("libgomp") and backend == "mnn"]
         argv = [str(host_kit["mkdrun"]), "--backend", WORD[backend]]
         argv += [word for name in (*libraries, f"./{LIBRARY[backend]}") for word in ("--library", name)]
-        done = subprocess.run([*argv, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, check=False)
+        argv += map(str, words)
+        env = {"HOME": str(tmp_path / "home")}
+        done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
     return run
@@ -135,6 +137,15 @@ def test_output_does_not_write_through_a_link(call, two, tmp_path):
     code, _ = call("onnxruntime", *two, "--out", "sum", "--out", "rest")
 
     assert (code, (tmp_path / "kept").read_bytes()) == (0, b"kept")
+
+
+@pytest.mark.parametrize("backend", ["tflite", "onnxruntime", "mnn"])
+def test_runtime_keeps_no_record_of_its_use(backend, call, small_models, tmp_path):
+    (tmp_path / "home").mkdir()
+
+    code, _ = call(backend, "--model", small_models[backend].file, "--in", small_models[backend].inputs)
+
+    assert (code, list((tmp_path / "home").rglob("*"))) == (0, [])
 
 
 @pytest.mark.parametrize("cores", ["0", "0-0", "0x1"])

@@ -8,6 +8,9 @@
  * are run once, in order, into the output files; then one of them is run again and again for its time. The last line
  * of stdout is a JSON object; everything that a runtime prints goes to stderr. With MKD_MARK=1 in the environment
  * every timed run lies between two calls of a system call that no kernel has, for a plug-in that counts.
+ *
+ * CC -std=gnu11 -O2 -rdynamic -o mkdrun mkdrun.c litert.c ort.c mnn.c python_stubs.c -ldl
+ * For Android's own C library, CC is the NDK's aarch64-linux-android26-clang.
  */
 #define _GNU_SOURCE
 #include "mkdrun.h"
