@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +115,15 @@ def test_counts_of_a_region_are_those_worked_by_hand(device, program):
 
     assert done.returncode == 42
     assert counts == (Counts(total=49, loads=6, stores=6, simd=3, dot_product=4, i8mm=3, branches=9),)
+
+
+def test_state_folder_may_be_relative_and_have_a_comma_in_its_name(program, tmp_path, monkeypatch):
+    need("qemu-aarch64")
+    monkeypatch.chdir(tmp_path)
+
+    with Qemu(Path("a,b"), "armv8.6") as device:
+        device.push(program(REGION))
+        assert [one.total for one in device.run_counted(["./program"], timeout_s=60)[1]] == [49]
 
 
 def test_program_without_marks_has_no_counts(device, program):
