@@ -14,10 +14,6 @@ from typing import Protocol
 from mobilekd.errors import MissingToolError, StageError
 from mobilekd.process import run_logged
 
-_FLAGS = ("-rdynamic", "-Wl,-rpath,$ORIGIN", "-Wl,--disable-new-dtags")
-_RUNNER_LIBRARIES = ("-ldl",)
-_PLUGIN = ("mkcount.c",)
-_PLUGIN_FLAGS = ("-shared", "-fPIC", "-fvisibility=hidden")
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
 _CROSS = "aarch64-linux-gnu-gcc"
 _ZIG_TARGET = "aarch64-linux-gnu.2.28"  # the oldest glibc that the runtimes' own wheels allow

@@ -25,6 +25,7 @@ class Folder:
     """ROOT/store keeps pushed files by digest; ROOT/work-* is the working folder of one use, gone after it."""
 
     def __init__(self, root: Path) -> None:
+        root = root.resolve()  # commands run in another folder than ours
         self._store = root / "store"
         self._store.mkdir(parents=True, exist_ok=True)
         _remove_left_behind(root)
@@ -154,4 +155,5 @@ def _remove_left_behind(root: Path) -> None:
             except BlockingIOError:
                 continue
             shutil.rmtree(root / lock.stem, ignore_errors=True)
+            lock.with_suffix(".counts").unlink(missing_ok=True)
             lock.unlink(missing_ok=True)

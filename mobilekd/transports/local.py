@@ -68,7 +68,7 @@ class Local:
             name=told or fields.get("model name", "") or platform.machine(),
             machine=platform.machine(),
             features=tuple((fields.get("Features") or fields.get("flags") or "").split()),
-            cores=len(os.sched_getaffinity(0)),
+            cores=os.cpu_count() or 1,
             memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             system=f"{platform.system()} {platform.release()}",
         )

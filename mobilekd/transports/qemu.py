@@ -106,7 +106,8 @@ class Qemu:
         # Beside the working folder, and outside of argv and environment: their sizes move the guest's stack.
         file = self._held.work.with_suffix(".counts")
         try:
-            done = self._run(("-plugin", f"{plugin},out={file}"), argv, timeout_s, dict(env or {}) | {"MKD_MARK": "1"})
+            option = f"{_escaped(plugin)},out={_escaped(file)}"
+            done = self._run(("-plugin", option), argv, timeout_s, dict(env or {}) | {"MKD_MARK": "1"})
             lines = file.read_text(encoding="ascii").splitlines() if file.is_file() else []
         finally:
             file.unlink(missing_ok=True)
@@ -179,6 +180,10 @@ def _qemu_says(option: str) -> str:
     except FileNotFoundError as cause:
         raise MissingToolError(f"{_QEMU} is not on PATH", hint="apt-get install qemu-user") from cause
     return done.stdout + done.stderr
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace(",", ",,")
 
 
 def _counts(line: str) -> Counts:
