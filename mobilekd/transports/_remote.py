@@ -173,7 +173,7 @@ class Remote(abc.ABC):
             trouble = self._send(path, f"{incoming}/{content.key}", timeout_s)
             if trouble:
                 # Asking also finds out whether the device is still there.
-                self._do(f"rm -rf {incoming}/*" if " " not in incoming else f"rm -rf '{incoming}'/*", "cleaning up")
+                self._do(_shell.empty(incoming), "cleaning up")
                 left_bytes = self._free_bytes()
                 if _FULL in trouble.lower():
                     raise self._full(needed_bytes, left_bytes)

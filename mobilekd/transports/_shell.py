@@ -85,12 +85,18 @@ def check_name(name: str) -> str:
 def take(root: str, job: str, owner: str) -> str:
     """Return the script that takes the device: prints the folder, then "taken" or "held" and its holder.
 
-    mkdir is the one step that two hosts can't both do.
+    mkdir is the one step that two hosts can't both do. A command that a cut connection left behind is killed, if its
+    working folder shows that it is ours: ids are given anew after a restart.
     """
     return f"""
+umask 022
 mkdir -p {_q(root)}/store && cd {_q(root)} || exit 1
-pwd
+pwd -P
 if mkdir lock 2>/dev/null; then
+    for job in job-*; do
+        pid=$(cat "$job/pid" 2>/dev/null) || continue
+        [ "$(readlink "/proc/$pid/cwd")" = "$(pwd -P)/$job/work" ] && kill -KILL "-$pid" 2>/dev/null
+    done
     {{ printf '%s\\n' {_q(owner)} >lock/owner && rm -rf job-* && mkdir -p {_q(job)}/work {_q(job)}/incoming; }} ||
         {{ rm -rf lock; exit 1; }}
     echo taken
@@ -176,6 +182,7 @@ def run(job: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
     exports = "".join(f"export {name}={_q(value)}\n" for name, value in env.items())
     # The shell goes on after setsid, so that setsid is no group leader: then it does not fork and its exit code counts.
     return f"""
+umask 022
 cd {_q(job)}/work || exit 1
 rm -f ../pid
 session=$(command -v setsid)
@@ -206,6 +213,11 @@ if kill -0 "$pid" 2>/dev/null; then echo alive; else echo ended; rm -f pid; fi
 def free(folder: str) -> str:
     """Return the script that prints the free space of a folder's file system, in KiB, as the last line's 4th word."""
     return f"df -Pk {_q(folder)} 2>/dev/null || df -k {_q(folder)}"
+
+
+def empty(folder: str) -> str:
+    """Return the script that removes the files in a folder."""
+    return f"rm -f {_q(folder)}/*"
 
 
 def read(path: str) -> str:

@@ -1,0 +1,50 @@
+"""The virtual machine as a device: its clock, its faults, its end."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from mobilekd.errors import ConfigError, DeviceError, MissingToolError
+from mobilekd.transports.vm import Vm
+
+LOOP = 'a=$(date +%s%N); i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; b=$(date +%s%N); echo $((b-a))'
+
+
+def qemu_of(folder: Path) -> int:
+    """The process whose console is in this folder."""
+    return next(
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists() and path.read_bytes().startswith(b"qemu-system") and os.fsencode(folder) in path.read_bytes()
+    )
+
+
+def test_the_guests_clock_counts_instructions_that_repeat(emulators, machine):
+    with Vm(state=emulators, memory_mib=512, via="ssh", icount=True) as vm:
+        first, second = (int(vm.run(["sh", "-c", LOOP], timeout_s=60).stdout) for _ in range(2))
+    assert first == pytest.approx(second, rel=0.02)
+
+
+def test_a_machine_that_ends_in_the_middle_of_a_run_leaves_it_incomplete(emulators):
+    with pytest.raises(DeviceError, match="the run is incomplete"), Vm(state=emulators, memory_mib=512) as vm:
+        qemu = qemu_of(vm.machine.console.parent)
+        threading.Timer(1.0, os.kill, (qemu, signal.SIGKILL)).start()
+        vm.run(["sleep", "60"], timeout_s=60)
+
+
+def test_a_boot_that_fails_shows_what_qemu_said(emulators):
+    with pytest.raises(DeviceError, match="ended while it booted(.|\n)*no-such-cpu"):
+        Vm("no-such-cpu", state=emulators).__enter__()
+
+
+def test_a_machine_whose_parts_are_not_made_is_told(tmp_path):
+    with pytest.raises(MissingToolError, match="parts are not on this machine"):
+        Vm(state=tmp_path).__enter__()
+
+
+def test_counting_on_several_cores_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="one core, not 4"):
+        Vm(state=tmp_path, cores=4, icount=True)
