@@ -5,11 +5,14 @@ incomplete command, of which nothing runs. Its end is a line with a token of thi
 that line the script did not come to its end, whatever the client's own exit code is.
 """
 
+import hashlib
+import os
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Self
 
 from mobilekd.errors import ConfigError
 
@@ -46,6 +49,20 @@ class Content:
     sha256: str
     size_bytes: int
     is_executable: bool
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Return what a file of this host is kept under.
+
+        Raises:
+            ConfigError: It can't be read.
+        """
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as cause:
+            raise ConfigError(f"{path}: can't be read: {cause.strerror}") from cause
+        return cls(digest, path.stat().st_size, os.access(path, os.X_OK))
 
     @property
     def key(self) -> str:

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from mobilekd.device.debs import Deb, PrivateApt, Source, of_release, read_sources, render_sources, write_record
+from mobilekd.device.debs import Deb, PrivateApt, write_record
+from mobilekd.device.sources import Source, of_release, read_sources, render_sources
 from mobilekd.errors import MissingToolError
 
 DEB822 = """\

@@ -27,5 +27,5 @@ def test_a_text_file_is_refused():
 def test_a_library_that_is_nowhere_is_named():
     need("readelf")
     program = Path(shutil.which("readelf") or "")
-    with pytest.raises(ValueError, match=re.escape(needed(program.read_bytes())[-1])):
+    with pytest.raises(ValueError, match=f"needs {re.escape(needed(program.read_bytes())[0])}"):
         closure([program], {})

@@ -1,6 +1,5 @@
 """One booted virtual machine for all tests here, reached by real adb and by real ssh."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,25 +40,32 @@ def adb_port(emulators: Path) -> Iterator[int]:
         yield server.port
 
 
-@pytest.fixture(params=["adb", "ssh"])
-def reach(request: pytest.FixtureRequest, machine: Machine, adb_port: int, tmp_path: Path) -> Reach:
-    """Make a transport to the machine; `folder` and `state` may be chosen."""
+@pytest.fixture(scope="session", params=["adb", "ssh"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
 
-    def make(folder: str = f"/data/local/tmp/mobilekd-{request.param}", state: Path = tmp_path) -> Remote:
-        if request.param == "adb":
-            return adb_to(machine, state, server_port=adb_port, folder=folder)
-        return ssh_to(machine, state, folder=folder)
 
-    return make
+@pytest.fixture(scope="session")
+def make(kind: str, machine: Machine, adb_port: int) -> Reach:
+    """Make a transport of this kind to the machine, for a folder of it and a state folder of ours."""
+    if kind == "adb":
+        return lambda folder, state: adb_to(machine, state, server_port=adb_port, folder=folder)
+    return lambda folder, state: ssh_to(machine, state, folder=folder)
+
+
+@pytest.fixture(scope="session")
+def device(kind: str, make: Reach, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    """One use of the machine, shared by the tests that only run, push and pull."""
+    with make(f"/data/local/tmp/shared-{kind}", tmp_path_factory.mktemp("state")) as taken:
+        yield taken
 
 
 @pytest.fixture
-def device(reach: Reach) -> Iterator[Remote]:
-    with reach() as taken:
-        yield taken
+def reach(kind: str, make: Reach, tmp_path: Path) -> Reach:
+    """Make a transport that nobody else uses."""
+    return lambda folder=f"/data/local/tmp/own-{kind}": make(folder, tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def _no_chosen_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
-    assert "ANDROID_SERIAL" not in os.environ
