@@ -1,4 +1,4 @@
-"""Skip a test where a program it needs is not installed; tests/conftest.py makes that a failure under MOBILEKD_CI."""
+"""Programs that a test needs; where MOBILEKD_CI is set, tests/conftest.py makes the skip a failure."""
 
 import shutil
 
@@ -6,6 +6,7 @@ import pytest
 
 
 def need(*programs: str) -> None:
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+    """Skip the test that calls this when a program is not on PATH."""
+    absent = [program for program in programs if shutil.which(program) is None]
+    if absent:
+        pytest.skip(f"not on PATH: {', '.join(absent)}")
