@@ -190,7 +190,11 @@ def place(store: str, work: str, keys: Mapping[str, str]) -> str:
 
 
 def run(job: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
-    """Return the script that runs a command in a session of its own, whose id it leaves for `end`."""
+    """Return the script that runs a command in a session of its own, whose id it leaves for `end`.
+
+    Without the working folder (a device that restarted has none) the shell ends itself, which reads as a lost device:
+    an exit code would pass for the command's.
+    """
     for name in env:
         if not (name.isidentifier() and name.isascii()):
             raise ConfigError(f"{name!r} can't be an environment variable")
@@ -200,7 +204,7 @@ def run(job: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
     # The shell goes on after setsid, so that setsid is no group leader: then it does not fork and its exit code counts.
     return f"""
 umask 022
-cd {_q(job)}/work || exit 1
+cd {_q(job)}/work || {{ kill -KILL $$; exit 1; }}
 rm -f ../pid
 session=$(command -v setsid)
 {exports}$session sh -c 'echo $$ >../pid; exec "$@"' sh {shlex.join(argv)} </dev/null

@@ -220,6 +220,13 @@ def test_a_disk_that_fills_up_keeps_nothing_half_written(reach, tiny, tmp_path):
         assert shell(own, "find ../.. -name '*[0-9a-f][0-9a-f][0-9a-f]*' -type f").stdout == ""
 
 
+def test_a_device_that_lost_our_folder_gives_no_exit_code(reach, device):
+    with reach("/data/local/tmp/wiped") as own:
+        shell(device, "rm -rf /data/local/tmp/wiped/job-*")
+        with pytest.raises(DeviceError, match="the run is incomplete"):
+            own.run(["true"], timeout_s=LIMIT_S)
+
+
 def cut(reach, kind: str, seconds: str) -> None:
     """Run a command that ends the daemon its own connection needs; the machine starts it again."""
     daemon = {"adb": "adbd", "ssh": "dropbear"}[kind]
