@@ -1,12 +1,14 @@
 """Which repositories the private apt reads: those of the host's own release, with its keys."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from mobilekd.device.debs import Deb, PrivateApt, write_record
 from mobilekd.device.sources import Source, of_release, read_sources, render_sources
 from mobilekd.errors import MissingToolError
+from tests.device.tools import need
 
 DEB822 = """\
 Types: deb deb-src
@@ -75,3 +77,25 @@ def test_a_system_without_apt_is_told_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingToolError, match="apt-get is not on PATH"):
         PrivateApt(tmp_path, "arm64")
+
+
+def host_settings(folder: Path, source: str) -> Path:
+    (folder / "apt").mkdir(parents=True)
+    (folder / "os-release").write_text('VERSION_CODENAME="stable1"\n')
+    (folder / "apt" / "sources.list").write_text(source)
+    return folder
+
+
+def test_a_mirror_that_does_not_answer_is_told_with_the_command(tmp_path):
+    need("apt-get", "dpkg-deb")
+    etc = host_settings(tmp_path / "etc", f"deb [trusted=yes] file:{tmp_path}/no-mirror stable1 main\n")
+    with pytest.raises(MissingToolError, match="no package list for arm64") as caught:
+        PrivateApt(tmp_path / "apt", "arm64", etc=etc).fetch(["hello"], with_dependencies=False)
+    assert "apt-get update" in caught.value.hint
+
+
+def test_a_host_without_a_repository_of_its_release_is_told_so(tmp_path):
+    need("apt-get", "dpkg-deb")
+    etc = host_settings(tmp_path / "etc", "deb http://vendor.example/ nodistro main\n")
+    with pytest.raises(MissingToolError, match="no repository of the release 'stable1'"):
+        PrivateApt(tmp_path / "apt", "arm64", etc=etc).fetch(["hello"], with_dependencies=False)

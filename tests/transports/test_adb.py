@@ -48,6 +48,25 @@ def test_of_several_devices_one_must_be_chosen(empty_port, machine, tmp_path):
     assert all(serial in caught.value.message for serial in serials)
 
 
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("unauthorized", "does not trust this host yet"),
+        ("offline", "is offline"),
+        ("no permissions (missing udev rules? user is in the plugdev group); see [a page]", "can't be opened by this"),
+        ("strange", "is in state 'strange'"),
+    ],
+)
+def test_a_device_that_is_not_ready_says_why(tmp_path, monkeypatch, state, said):
+    # No emulator gets into these states, so what adb prints of them is played back.
+    fake = tmp_path / "adb"
+    fake.write_text(f"#!/bin/sh\nprintf '%s\\n' 'List of devices attached' '0123\t{state}'\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DeviceError, match=f"adb device 0123 {said}"):
+        open_adb(tmp_path, None, "0123")
+
+
 def test_without_adb_the_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingToolError, match="adb is not on PATH"):
