@@ -8,16 +8,16 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mobilekd.device.sources import Source, of_release, read_sources, render_sources
 from mobilekd.errors import MissingToolError, StageError
 from mobilekd.process import run_logged
 
 _FETCH_TIMEOUT_S = 600.0
 _ROLLING = ("sid", "unstable", "testing")  # these have no backports
-_KEPT_FIELDS = ("Signed-By", "Trusted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +34,6 @@ class Deb:
     version: str
     sha256: str
     file: str
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One repository that apt reads.
-
-    Attributes:
-        uri: Where it is.
-        suites, components: What of it is read.
-        options: Other fields to keep, as Signed-By.
-    """
-
-    uri: str
-    suites: tuple[str, ...]
-    components: tuple[str, ...]
-    options: Mapping[str, str]
 
 
 class PrivateApt:
@@ -187,36 +171,6 @@ class PrivateApt:
         return of_release(found, self._codename(), with_backports=self._has_backports())
 
 
-def of_release(sources: Iterable[Source], codename: str, *, with_backports: bool) -> tuple[Source, ...]:
-    """Return the sources of one release only: other repositories need not have our architecture.
-
-    The backports suite stands beside the release on the same mirror.
-    """
-    kept: dict[tuple[str, tuple[str, ...]], Source] = {}
-    for source in sources:
-        suites = [suite for suite in source.suites if suite == codename or suite.startswith(f"{codename}-")]
-        if with_backports and codename in suites and f"{codename}-backports" not in suites:
-            suites.append(f"{codename}-backports")
-        if suites:
-            kept[source.uri, tuple(suites)] = Source(source.uri, tuple(suites), source.components, source.options)
-    return tuple(kept.values())
-
-
-def read_sources(text: str, *, is_deb822: bool) -> tuple[Source, ...]:
-    """Return the binary-package repositories of one sources file; see sources.list(5) for both formats."""
-    return tuple(_read_deb822(text) if is_deb822 else _read_lines(text))
-
-
-def render_sources(sources: Iterable[Source]) -> str:
-    """Return one-line entries (sources.list(5))."""
-    lines = []
-    for source in sources:
-        options = " ".join(f"{name.lower()}={value}" for name, value in source.options.items())
-        start = f"deb [{options}]" if options else "deb"
-        lines += [f"{start} {source.uri} {suite} {' '.join(source.components)}\n" for suite in source.suites]
-    return "".join(lines)
-
-
 def unpack(debs: Iterable[Path], to: Path) -> None:
     """Unpack the files of packages into a folder; no script of theirs runs.
 
@@ -242,38 +196,3 @@ def _describe(path: Path) -> Deb:
         check=True,
     ).stdout.split("\n")
     return Deb(fields[0], fields[1], hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
-
-
-def _read_deb822(text: str) -> Iterable[Source]:
-    for block in text.replace("\r", "").split("\n\n"):
-        fields: dict[str, str] = {}
-        name = ""
-        for line in block.splitlines():
-            if line.startswith("#"):
-                continue
-            if line[:1].isspace():
-                fields[name] = f"{fields.get(name, '')}\n{line}"
-            elif ":" in line:
-                name, _, value = line.partition(":")
-                name = name.title()
-                fields[name] = value.strip()
-        if "deb" not in fields.get("Types", "").split() or fields.get("Enabled", "yes").lower() == "no":
-            continue
-        options = {name: fields[name] for name in _KEPT_FIELDS if name in fields and "\n" not in fields[name]}
-        for uri in fields.get("Uris", "").split():
-            yield Source(uri, tuple(fields.get("Suites", "").split()), tuple(fields["Components"].split()), options)
-
-
-def _read_lines(text: str) -> Iterable[Source]:
-    for raw in text.splitlines():
-        words = raw.partition("#")[0].split()
-        if not words or words[0] != "deb":
-            continue
-        rest = " ".join(words[1:])
-        options: dict[str, str] = {}
-        if rest.startswith("["):
-            inside, _, rest = rest[1:].partition("]")
-            pairs = (word.split("=", 1) for word in inside.split() if "=" in word)
-            options = {name.title(): value for name, value in pairs if name.title() in _KEPT_FIELDS}
-        uri, suite, *components = rest.split()
-        yield Source(uri, (suite,), tuple(components), options)

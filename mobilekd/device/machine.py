@@ -177,6 +177,7 @@ class Machine:
     def _argv(self) -> list[str]:
         spec = self.spec
         forwards = f"hostfwd=tcp:127.0.0.1:{self.adb_port}-:5555,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
+        # With sleep=off an idle guest's clock runs ahead, and sshd's time-outs with it; the counts are the same.
         counting = ["-icount", "shift=0,sleep=on"] if spec.is_counting else []
         words = [
             *("-machine", "virt", "-cpu", spec.cpu, "-smp", str(spec.cores), "-m", f"{spec.memory_mib}M"),

@@ -44,8 +44,12 @@ class Owner:
 
     @property
     def is_gone(self) -> bool:
-        """Return whether it was a process of this host that has ended; of another host's nothing is known."""
-        return self.host == platform.node().replace(" ", "-") and not is_alive(self.pid)
+        """Return whether it no longer holds a device whose host lock is ours.
+
+        It was a process of this host that has ended, or this very process in an earlier use, cut off before it could
+        clean up. Of another host's process nothing is known.
+        """
+        return self.host == Owner.this().host and (self.pid == os.getpid() or not is_alive(self.pid))
 
     def __str__(self) -> str:
         return f"{self.host} {self.pid} {self.since_s}"

@@ -1,7 +1,6 @@
 """A device behind a shell: all that adb and ssh have in common."""
 
 import abc
-import hashlib
 import os
 import secrets
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from mobilekd.errors import ConfigError, DeviceError
+from mobilekd.errors import DeviceError
 from mobilekd.transport import Completed, DeviceFacts, LatencyKind
 from mobilekd.transports import _facts, _shell
 from mobilekd.transports._holding import Owner, held, host_lock
@@ -93,7 +92,7 @@ class Remote(abc.ABC):
         if not files:
             return 0
         paths = {_shell.check_name(name): path for name, path in files.items()}
-        contents = {name: _content(path) for name, path in paths.items()}
+        contents = {name: Content.of(path) for name, path in paths.items()}
         sources = {content.key: (content, paths[name]) for name, content in contents.items()}
         there = self._whole(f"{self._root}/store", [content for content, _ in sources.values()])
         missing = {key: source for key, source in sources.items() if key not in there}
@@ -173,7 +172,7 @@ class Remote(abc.ABC):
             trouble = self._send(path, f"{incoming}/{content.key}", timeout_s)
             if trouble:
                 # Asking also finds out whether the device is still there.
-                self._do(f"rm -rf {incoming}/*" if " " not in incoming else f"rm -rf '{incoming}'/*", "cleaning up")
+                self._do(_shell.empty(incoming), "cleaning up")
                 left_bytes = self._free_bytes()
                 if _FULL in trouble.lower():
                     raise self._full(needed_bytes, left_bytes)
@@ -242,12 +241,3 @@ class Remote(abc.ABC):
     def _env(self) -> dict[str, str] | None:
         """Return the environment of the client; None for our own."""
         return None
-
-
-def _content(path: Path) -> Content:
-    try:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as cause:
-        raise ConfigError(f"{path}: can't be read: {cause.strerror}") from cause
-    return Content(digest, path.stat().st_size, os.access(path, os.X_OK))

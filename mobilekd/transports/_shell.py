@@ -5,11 +5,14 @@ incomplete command, of which nothing runs. Its end is a line with a token of thi
 that line the script did not come to its end, whatever the client's own exit code is.
 """
 
+import hashlib
+import os
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Self
 
 from mobilekd.errors import ConfigError
 
@@ -46,6 +49,20 @@ class Content:
     sha256: str
     size_bytes: int
     is_executable: bool
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Return what a file of this host is kept under.
+
+        Raises:
+            ConfigError: It can't be read.
+        """
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as cause:
+            raise ConfigError(f"{path}: can't be read: {cause.strerror}") from cause
+        return cls(digest, path.stat().st_size, os.access(path, os.X_OK))
 
     @property
     def key(self) -> str:
@@ -85,12 +102,18 @@ def check_name(name: str) -> str:
 def take(root: str, job: str, owner: str) -> str:
     """Return the script that takes the device: prints the folder, then "taken" or "held" and its holder.
 
-    mkdir is the one step that two hosts can't both do.
+    mkdir is the one step that two hosts can't both do. A command that a cut connection left behind is killed, if its
+    working folder shows that it is ours: ids are given anew after a restart.
     """
     return f"""
+umask 022
 mkdir -p {_q(root)}/store && cd {_q(root)} || exit 1
-pwd
+pwd -P
 if mkdir lock 2>/dev/null; then
+    for job in job-*; do
+        pid=$(cat "$job/pid" 2>/dev/null) || continue
+        [ "$(readlink "/proc/$pid/cwd")" = "$(pwd -P)/$job/work" ] && kill -KILL "-$pid" 2>/dev/null
+    done
     {{ printf '%s\\n' {_q(owner)} >lock/owner && rm -rf job-* && mkdir -p {_q(job)}/work {_q(job)}/incoming; }} ||
         {{ rm -rf lock; exit 1; }}
     echo taken
@@ -167,7 +190,11 @@ def place(store: str, work: str, keys: Mapping[str, str]) -> str:
 
 
 def run(job: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
-    """Return the script that runs a command in a session of its own, whose id it leaves for `end`."""
+    """Return the script that runs a command in a session of its own, whose id it leaves for `end`.
+
+    Without the working folder (a device that restarted has none) the shell ends itself, which reads as a lost device:
+    an exit code would pass for the command's.
+    """
     for name in env:
         if not (name.isidentifier() and name.isascii()):
             raise ConfigError(f"{name!r} can't be an environment variable")
@@ -176,7 +203,8 @@ def run(job: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
     exports = "".join(f"export {name}={_q(value)}\n" for name, value in env.items())
     # The shell goes on after setsid, so that setsid is no group leader: then it does not fork and its exit code counts.
     return f"""
-cd {_q(job)}/work || exit 1
+umask 022
+cd {_q(job)}/work || {{ kill -KILL $$; exit 1; }}
 rm -f ../pid
 session=$(command -v setsid)
 {exports}$session sh -c 'echo $$ >../pid; exec "$@"' sh {shlex.join(argv)} </dev/null
@@ -206,6 +234,11 @@ if kill -0 "$pid" 2>/dev/null; then echo alive; else echo ended; rm -f pid; fi
 def free(folder: str) -> str:
     """Return the script that prints the free space of a folder's file system, in KiB, as the last line's 4th word."""
     return f"df -Pk {_q(folder)} 2>/dev/null || df -k {_q(folder)}"
+
+
+def empty(folder: str) -> str:
+    """Return the script that removes the files in a folder."""
+    return f"rm -f {_q(folder)}/*"
 
 
 def read(path: str) -> str:

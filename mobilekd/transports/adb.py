@@ -64,7 +64,7 @@ class Adb(Remote):
         """Return "adb device SERIAL"."""
         return f"adb device {self._serial}" if self._serial else "adb device"
 
-    def _connect(self, held: ExitStack) -> None:
+    def _connect(self, held: ExitStack) -> None:  # noqa: ARG002  nothing is left behind: the server is the user's own
         need_adb()
         deadline = time.monotonic() + self._connect_timeout_s
         while True:

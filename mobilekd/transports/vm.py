@@ -1,5 +1,6 @@
 """An arm64 virtual machine with a real kernel, adbd and sshd: stands in for a phone (adb) or a board (ssh)."""
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -91,7 +92,8 @@ class Vm:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # The machine ends with all that is in it; what the transport can't clean any more needs no cleaning.
-        self._held.__exit__(kind, error, traceback)
+        with contextlib.suppress(DeviceError):
+            self._held.__exit__(kind, error, traceback)
 
     def push(self, files: Mapping[str, Path]) -> int:
         """Copy files to the machine; see `mobilekd.transport.Transport`."""
