@@ -2,8 +2,8 @@
 
     python -m benchmarks.comparison_power [--trials 500] [--rounds 15] [--seed 0] [--out docs/results]
 
-A machine is a speed that changes with time, shared by both models, a jitter of each run and a clock. Each trial times
-two models on a machine of its own, as `mobilekd.interleaving` does: mirrored rounds, blocks of 50 ms of a model of 2 ms.
+A machine is a speed that changes with time, shared by both models, a jitter of each run and a clock. A trial times two
+models on a machine of its own, as `mobilekd.interleaving` does: mirrored rounds, blocks of 50 ms of a model of 2 ms.
 Four tables: the noises with the settings of `compare`; other intervals (t, percentile bootstrap over rounds); other
 orders of the blocks; and rounds against runs of a block, with their cost. "50 trials" is the probability that 50 trials
 meet the floor: 48 without a difference, or 45 that say slower. Writes comparison_power.json and .md.

@@ -5,6 +5,7 @@ mirror takes a drift that is linear within the round out of every comparison; th
 models exchangeable, on which `comparison` rests. Source: Box, Hunter & Hunter 2005, chapter 4 (blocks, randomisation).
 """
 
+import functools
 import math
 import random
 import time
@@ -136,10 +137,11 @@ def measure_interleaved(
         raise DeviceError(f"models to time must have names that differ: {', '.join(models) or 'there is none'}")
     loop = _Loop(time_block, clock, clock(), watch)
     states = [read_state()] if read_state else []
-    warmups = [warm_up(lambda runs, name=name: time_block(name, runs), settings.warmup, clock=clock) for name in models]
+    warmups = [warm_up(functools.partial(time_block, name), settings.warmup, clock=clock) for name in models]
     runs = {name: _block_runs(warmup, settings) for name, warmup in zip(models, warmups, strict=True)}
     states += [read_state()] if read_state else []
-    rng, order = random.Random(settings.seed), []
+    rng = random.Random(settings.seed)
+    order: list[tuple[str, ...]] = []
     while len(order) < settings.rounds or not loop.has_enough(models, settings):
         if len(order) >= _MOST_TIMES_THE_ROUNDS * settings.rounds:
             raise DeviceError(_too_short(settings, len(order)), hint="raise block_ms: a block has too few runs")
