@@ -10,7 +10,7 @@ def needs_libraries():
 
 
 def test_cpuinfo_has_a_block_for_every_core():
-    text = cpus.cpu("a76").cpuinfo(cores=2)
+    text = cpus.cpu("cortex-a76").cpuinfo(cores=2)
 
     assert [line for line in text.splitlines() if line.startswith(("processor", "CPU part"))] == [
         "processor\t: 0",
@@ -23,9 +23,9 @@ def test_cpuinfo_has_a_block_for_every_core():
 @pytest.mark.parametrize(
     ("name", "dot_product", "i8mm"),
     [
-        ("a53", False, False),
-        ("a72", False, False),
-        ("a76", True, False),
+        ("cortex-a53", False, False),
+        ("cortex-a72", False, False),
+        ("cortex-a76", True, False),
         ("neoverse-n1", True, False),
         ("armv8.6", True, True),
     ],
@@ -38,11 +38,11 @@ def test_features_are_those_that_int8_kernels_are_chosen_by(name, dot_product, i
 
 def test_prefix_is_written_once_and_mended_when_it_is_damaged(tmp_path):
     needs_libraries()
-    folder = cpus.prefix(cpus.cpu("a53"), tmp_path)
+    folder = cpus.prefix(cpus.cpu("cortex-a53"), tmp_path)
     wanted = (folder / "proc/cpuinfo").read_text(encoding="ascii")
     (folder / "proc/cpuinfo").write_text("", encoding="ascii")
 
-    assert cpus.prefix(cpus.cpu("a53"), tmp_path) == folder
+    assert cpus.prefix(cpus.cpu("cortex-a53"), tmp_path) == folder
     assert (folder / "proc/cpuinfo").read_text(encoding="ascii") == wanted
 
 
@@ -57,6 +57,6 @@ def test_missing_c_library_names_the_packages(tmp_path, monkeypatch):
     monkeypatch.setattr(cpus, "CROSS_LIBRARIES", tmp_path)
 
     with pytest.raises(MissingToolError) as caught:
-        cpus.prefix(cpus.cpu("a53"), tmp_path)
+        cpus.prefix(cpus.cpu("cortex-a53"), tmp_path)
 
     assert "libc6-dev-arm64-cross" in caught.value.hint

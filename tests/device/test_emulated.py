@@ -11,9 +11,9 @@ from tests.device.tools import need
 
 TIMEOUT_S = 120.0
 EXACT = [
-    *((backend, cpu) for backend in ("tflite", "onnxruntime") for cpu in ("a53", "a72", "a76", "armv8.6")),
+    *((backend, cpu) for backend in ("tflite", "onnxruntime") for cpu in ("cortex-a53", "cortex-a72", "cortex-a76", "armv8.6")),
     # MNN 3.6.1 is wrong on i8mm past the last multiple of 8 outputs, and the tiny network has 10.
-    *(("mnn", cpu) for cpu in ("a53", "a72", "a76")),
+    *(("mnn", cpu) for cpu in ("cortex-a53", "cortex-a72", "cortex-a76")),
 ]
 
 
@@ -24,7 +24,7 @@ def _tools():
 
 @pytest.fixture
 def device(state, request):
-    with Qemu(state, getattr(request, "param", "a76")) as one:
+    with Qemu(state, getattr(request, "param", "cortex-a76")) as one:
         yield one
 
 
@@ -73,7 +73,7 @@ def test_the_glibc_capsule_computes_the_same(device, arm_kit, small_models, tmp_
 def test_litert_takes_the_same_instructions_in_every_run_and_process(state, arm_kit, small_models):
     found = set()
     for _ in range(2):  # two processes are the point of the test
-        with Qemu(state, "a76") as device:
+        with Qemu(state, "cortex-a76") as device:
             found |= set(counted(device, arm_kit, small_models["tflite"]))
 
     assert len(found) == 1
@@ -83,14 +83,14 @@ def test_litert_takes_the_same_instructions_in_every_run_and_process(state, arm_
 def test_median_run_repeats_within_a_thousandth(backend, state, arm_kit, small_models):
     medians = []
     for _ in range(2):
-        with Qemu(state, "a76") as device:
+        with Qemu(state, "cortex-a76") as device:
             medians.append(np.median([one.total for one in counted(device, arm_kit, small_models[backend])]))
 
     assert max(medians) <= 1.001 * min(medians)
 
 
 @pytest.mark.parametrize(
-    ("device", "classes"), [("a53", ()), ("a76", ("dot_product",)), ("armv8.6", ("i8mm",))], indirect=["device"]
+    ("device", "classes"), [("cortex-a53", ()), ("cortex-a76", ("dot_product",)), ("armv8.6", ("i8mm",))], indirect=["device"]
 )
 def test_int8_products_of_litert_are_those_the_cpu_has(device, classes, arm_kit, small_models):
     counts = counted(device, arm_kit, small_models["tflite"])[0]

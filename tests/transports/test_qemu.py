@@ -157,7 +157,7 @@ def test_two_uses_at_once_have_folders_of_their_own(state, device, tmp_path):
     (tmp_path / "a").write_text("a", encoding="ascii")
     device.push({"a": tmp_path / "a"})
 
-    with Qemu(state, "a53") as other, pytest.raises(DeviceError, match="no file a"):
+    with Qemu(state, "cortex-a53") as other, pytest.raises(DeviceError, match="no file a"):
         other.pull("a", tmp_path / "b")
 
 
