@@ -1,0 +1,136 @@
+/* MNN, which has no C API: its C++ functions by their mangled names (Itanium C++ ABI, libstdc++).
+ *
+ * The records below have the layout of MNN::ScheduleConfig and MNN::BackendConfig in MNN 2.9 to 3.6. One input and one
+ * output: more of them are in a std::map, whose layout is nobody's promise; only its count is read.
+ */
+#include "mkdrun.h"
+
+#include <stdint.h>
+#include <string.h>
+
+enum { PRECISION_HIGH = 1, NHWC = 0, NCHW = 1, HOST_OFFSET = 16, TENSOR_BYTES = 256, MAP_COUNT_OFFSET = 40 };
+
+typedef void *Vector[3];
+
+typedef struct {
+    int memory, power, precision;
+    void *shared;
+} BackendConfig;
+
+typedef struct {
+    Vector saved;
+    int forward_type, threads;
+    struct {
+        Vector inputs, outputs;
+        int mode;
+    } path;
+    int backup_type;
+    BackendConfig *backend;
+} ScheduleConfig;
+
+_Static_assert(sizeof(ScheduleConfig) == 104, "the layout of MNN::ScheduleConfig on 64-bit systems");
+
+static struct {
+    const char *(*version)(void);
+    void *(*from_file)(const char *file);
+    void *(*session)(void *net, const ScheduleConfig *config);
+    void *(*input)(void *net, const void *session, const char *name);
+    void *(*output)(void *net, const void *session, const char *name);
+    const void *(*inputs)(const void *net, const void *session);
+    const void *(*outputs)(const void *net, const void *session);
+    int (*run)(const void *net, void *session);
+    int (*layout)(const void *tensor);
+    void (*make)(void *tensor, const void *like, int layout, _Bool with_memory);
+    int (*bytes)(const void *tensor);
+    _Bool (*to_session)(void *tensor, const void *host);
+    _Bool (*to_host)(const void *tensor, void *host);
+} api;
+
+static void *net, *session, *input, *output, *host_input, *host_output;
+
+static void open_mnn(const char *path) {
+    void *library = open_library(path);
+    *(void **)&api.version = symbol(library, "_ZN3MNN10getVersionEv");
+    *(void **)&api.from_file = symbol(library, "_ZN3MNN11Interpreter14createFromFileEPKc");
+    *(void **)&api.session = symbol(library, "_ZN3MNN11Interpreter13createSessionERKNS_14ScheduleConfigE");
+    *(void **)&api.input = symbol(library, "_ZN3MNN11Interpreter15getSessionInputEPKNS_7SessionEPKc");
+    *(void **)&api.output = symbol(library, "_ZN3MNN11Interpreter16getSessionOutputEPKNS_7SessionEPKc");
+    *(void **)&api.inputs = symbol(library, "_ZNK3MNN11Interpreter18getSessionInputAllEPKNS_7SessionE");
+    *(void **)&api.outputs = symbol(library, "_ZNK3MNN11Interpreter19getSessionOutputAllEPKNS_7SessionE");
+    *(void **)&api.run = symbol(library, "_ZNK3MNN11Interpreter10runSessionEPNS_7SessionE");
+    *(void **)&api.layout = symbol(library, "_ZNK3MNN6Tensor16getDimensionTypeEv");
+    *(void **)&api.make = symbol(library, "_ZN3MNN6TensorC1EPKS0_NS0_13DimensionTypeEb");
+    *(void **)&api.bytes = symbol(library, "_ZNK3MNN6Tensor4sizeEv");
+    *(void **)&api.to_session = symbol(library, "_ZN3MNN6Tensor18copyFromHostTensorEPKS0_");
+    *(void **)&api.to_host = symbol(library, "_ZNK3MNN6Tensor16copyToHostTensorEPS0_");
+}
+
+static void need_one(const void *map, const char *what) {
+    size_t count;
+    memcpy(&count, (const char *)map + MAP_COUNT_OFFSET, sizeof count);
+    if (count != 1)
+        fail(EXIT_LOAD, "load", "MNN: the model has %zu %s; models with one are run here", count, what);
+}
+
+/* Return a tensor in plain NCHW (NHWC where the model is), with memory of its own. */
+static void *host_of(const void *tensor, Tensors *tensors) {
+    void *host = aligned_memory(TENSOR_BYTES);
+    api.make(host, tensor, api.layout(tensor) == NHWC ? NHWC : NCHW, 1);
+    int bytes = api.bytes(host);
+    if (bytes < 1)
+        fail(EXIT_LOAD, "load", "MNN: the shape of the input or output is not fixed");
+    tensors->count = 1;
+    tensors->bytes[0] = (size_t)bytes;
+    return host;
+}
+
+static void *memory_of(const void *host) {
+    void *memory;
+    memcpy(&memory, (const char *)host + HOST_OFFSET, sizeof memory);
+    return memory;
+}
+
+static void load_mnn(const char *model, int threads, Tensors *in, Tensors *out) {
+    static BackendConfig backend = {.precision = PRECISION_HIGH};
+    static ScheduleConfig config;
+    config.threads = threads;
+    config.backend = &backend;
+    net = api.from_file(model);
+    if (!net)
+        fail(EXIT_LOAD, "load", "MNN could not read the model");
+    session = api.session(net, &config);
+    if (!session)
+        fail(EXIT_LOAD, "load", "MNN could not make a session of the model");
+    need_one(api.inputs(net, session), "inputs");
+    need_one(api.outputs(net, session), "outputs");
+    input = api.input(net, session, NULL);
+    output = api.output(net, session, NULL);
+    host_input = host_of(input, in);
+    host_output = host_of(output, out);
+}
+
+static void write_mnn(int index, const void *data) {
+    (void)index;
+    memcpy(memory_of(host_input), data, (size_t)api.bytes(host_input));
+    if (!api.to_session(input, host_input))
+        fail(EXIT_RUN, "run", "MNN: the input could not be copied");
+}
+
+static void invoke_mnn(void) {
+    int status = api.run(net, session);
+    if (status != 0)
+        fail(EXIT_RUN, "run", "MNN: running the model ended with code %d", status);
+}
+
+static void read_mnn(int index, void *data) {
+    (void)index;
+    if (!api.to_host(output, host_output))
+        fail(EXIT_RUN, "run", "MNN: the output could not be copied");
+    memcpy(data, memory_of(host_output), (size_t)api.bytes(host_output));
+}
+
+static const char *version_mnn(void) { return api.version(); }
+
+const Runtime mnn = {
+    "mnn", open_mnn, load_mnn, write_mnn, invoke_mnn, read_mnn, version_mnn,
+};

@@ -1,0 +1,249 @@
+"""What mkdrun is asked to do, what it answers, and the files that it needs on a device."""
+
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mobilekd.device import building, cpus, runtimes
+from mobilekd.device.building import Teller
+from mobilekd.errors import DeviceError, MissingToolError
+from mobilekd.transport import Completed, Transport
+
+PROGRAM = "mkdrun"
+CAPSULE = ("./ld-linux-aarch64.so.1", "--library-path", ".")
+"""Words before the program where the device's own C library is none or too old: those files are pushed with it."""
+
+_CAPSULE_FILES = (
+    "ld-linux-aarch64.so.1",
+    "libc.so.6",
+    "libm.so.6",
+    "libgcc_s.so.1",
+    "libstdc++.so.6",
+    "libdl.so.2",
+    "libpthread.so.0",
+    "librt.so.1",
+)
+_PROTOCOL = 1
+_SIGNAL_BASE, _SIGNALS = 128, 64
+_STDERR_LINES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One call of mkdrun; every name is of a file in the device's folder.
+
+    Attributes:
+        backend: As "tflite".
+        model: The model file.
+        inputs: For each input of the model a file of `samples` raw tensors, in the model's own type and layout.
+        outputs: For each output the file to write; empty when only time is wanted.
+        samples: Tensors in each input file.
+        warmup_runs, timed_runs: Runs on one sample after all were run once.
+        threads: Of the runtime.
+        cores: CPUs to run on; empty for any.
+        limit_ms: Timed runs go on until this time is over, too (MLPerf Mobile's rule for a release).
+        time_sample: Which sample is timed.
+    """
+
+    backend: str
+    model: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    samples: int
+    warmup_runs: int = 0
+    timed_runs: int = 0
+    threads: int = 1
+    cores: tuple[int, ...] = ()
+    limit_ms: int | None = None
+    time_sample: int = 0
+
+    def argv(self, libraries: Sequence[str], prefix: Sequence[str] = ()) -> list[str]:
+        """Return the command line.
+
+        Args:
+            libraries: The runtime's files on the device, as `library_names` gives them.
+            prefix: Words before the program, as `CAPSULE`.
+        """
+        words = [*prefix, f"./{PROGRAM}", "--backend", runtimes.pin(self.backend).runner]
+        words += [word for name in libraries for word in ("--library", f"./{name}")]
+        words += ["--model", self.model]
+        words += [word for name in self.inputs for word in ("--in", name)]
+        words += [word for name in self.outputs for word in ("--out", name)]
+        words += ["--warmup", str(self.warmup_runs), "--runs", str(self.timed_runs), "--threads", str(self.threads)]
+        words += ["--cores", ",".join(map(str, self.cores))] if self.cores else []
+        words += ["--limit-ms", str(self.limit_ms)] if self.limit_ms is not None else []
+        return [*words, "--time-sample", str(self.time_sample)]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What mkdrun measured.
+
+    Attributes:
+        machine: `uname -m` of the device.
+        runtime_version: As the runtime tells it; empty where it does not.
+        load_ms: From the file to a model that is ready to run.
+        input_bytes, output_bytes: Of one sample, for each input and output.
+        cpu_ms: CPU time of all threads in all timed runs together.
+        memory_bytes: Resident before the load, and at the peak.
+        latencies_ms: Wall time of each timed run.
+    """
+
+    machine: str
+    runtime_version: str
+    load_ms: float
+    input_bytes: tuple[int, ...]
+    output_bytes: tuple[int, ...]
+    cpu_ms: float
+    memory_bytes: tuple[int, int]
+    latencies_ms: tuple[float, ...]
+
+
+class _Answer(BaseModel):
+    """The last line of mkdrun's stdout, in its own words."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    ok: bool
+    protocol: int
+    stage: str = ""
+    error: str = ""
+    backend: str = ""
+    machine: str = ""
+    runtime_version: str = ""
+    load_us: int = 0
+    in_bytes: list[int] = []
+    out_bytes: list[int] = []
+    samples: int = 0
+    threads: int = 0
+    cpu_us: int = 0
+    rss_kb: list[int] = [0, 0]
+    lat_ns: list[int] = []
+
+
+def run(
+    transport: Transport, job: Job, libraries: Sequence[str], *, timeout_s: float, prefix: Sequence[str] = ()
+) -> Outcome:
+    """Run a job on a device where its files are.
+
+    Raises:
+        DeviceError: It could not be run, died, or did not do all that was asked.
+    """
+    return outcome(job, transport.run(job.argv(libraries, prefix), timeout_s=timeout_s))
+
+
+def outcome(job: Job, completed: Completed) -> Outcome:
+    """Read mkdrun's answer.
+
+    Raises:
+        DeviceError: It died, refused, or answered otherwise than its protocol says; never a figure from half a run.
+    """
+    answer = _answer(job, completed)
+    if not answer.ok:
+        raise _failed(job, f"could not {_VERBS.get(answer.stage, answer.stage)}: {answer.error}", completed)
+    if completed.returncode:
+        raise _failed(job, f"ended with exit code {completed.returncode} after its answer", completed)
+    wanted = job.samples if job.outputs else 0
+    if answer.samples != wanted:
+        raise _failed(job, f"ran {answer.samples} of {wanted} samples", completed)
+    if len(answer.lat_ns) < job.timed_runs or (job.limit_ms is None and len(answer.lat_ns) != job.timed_runs):
+        raise _failed(job, f"timed {len(answer.lat_ns)} of {job.timed_runs} runs", completed)
+    before_kb, peak_kb = answer.rss_kb
+    return Outcome(
+        machine=answer.machine,
+        runtime_version=answer.runtime_version,
+        load_ms=answer.load_us / 1e3,
+        input_bytes=tuple(answer.in_bytes),
+        output_bytes=tuple(answer.out_bytes),
+        cpu_ms=answer.cpu_us / 1e3,
+        memory_bytes=(before_kb * 1024, peak_kb * 1024),
+        latencies_ms=tuple(ns / 1e6 for ns in answer.lat_ns),
+    )
+
+
+_VERBS = {
+    "dlopen": "load the runtime",
+    "load": "load the model",
+    "run": "run the model",
+    "io": "read or write its files",
+    "usage": "take its arguments",
+}
+
+
+def kit(
+    machine: str, backends: Sequence[str], root: Path, progress: Teller, *, capsule: bool = False
+) -> Mapping[str, Path]:
+    """Return the files that a device needs to run models of some backends, by the name to push them under.
+
+    Args:
+        machine: The device's, as "aarch64".
+        backends: As "tflite".
+        root: State folder.
+        progress: Told when something is built or downloaded.
+        capsule: Add the C library; jobs then need the prefix `CAPSULE`.
+
+    Raises:
+        MissingToolError: No compiler, no package index, or no C library for the capsule.
+    """
+    files = {PROGRAM: building.runner(machine, root, progress)}
+    for backend in backends:
+        found = runtimes.runtime(backend, machine, root, progress)
+        files |= {file.name: file for file in found.needs}
+        files[runtimes.pin(backend).push_as] = found.library
+    return {**files, **capsule_files()} if capsule else files
+
+
+def library_names(backend: str, kit_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a runtime's files among those of a kit, in the order to load them: the runtime last."""
+    wanted = runtimes.pin(backend)
+    needs = tuple(name for name in kit_names if wanted.is_need(name))
+    return (*needs, wanted.push_as)
+
+
+def capsule_files() -> Mapping[str, Path]:
+    """Return the arm64 C library of this host's cross packages: the loader and what the runtimes link with.
+
+    Raises:
+        MissingToolError: One of them is not installed.
+    """
+    files = {name: cpus.CROSS_LIBRARIES / name for name in _CAPSULE_FILES}
+    for name, file in files.items():
+        if not file.is_file():
+            raise MissingToolError(
+                f"{name} for arm64 is not in {cpus.CROSS_LIBRARIES}",
+                hint="apt-get install libc6-dev-arm64-cross libstdc++6-arm64-cross",
+            )
+    return files
+
+
+def _answer(job: Job, completed: Completed) -> _Answer:
+    lines = completed.stdout.splitlines()
+    if not lines or not lines[-1].startswith("{"):
+        raise _failed(job, f"{_ending(completed.returncode)} without an answer", completed)
+    try:
+        answer = _Answer.model_validate_json(lines[-1])
+    except ValidationError as cause:
+        first = cause.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the line"
+        raise _failed(job, f"gave an answer that is cut or wrong ({where}: {first['msg']})", completed) from cause
+    if answer.protocol != _PROTOCOL:
+        raise _failed(job, f"speaks protocol {answer.protocol}, not {_PROTOCOL}", completed)
+    if answer.ok and (len(answer.rss_kb) != 2 or answer.backend != runtimes.pin(job.backend).runner):
+        raise _failed(job, "answered for another run", completed)
+    return answer
+
+
+def _ending(code: int) -> str:
+    if _SIGNAL_BASE < code <= _SIGNAL_BASE + _SIGNALS:
+        known = {int(one): one.name for one in signal.Signals}
+        number = code - _SIGNAL_BASE
+        return f"was ended by {known.get(number, f'signal {number}')}"
+    return f"ended with exit code {code}"
+
+
+def _failed(job: Job, what: str, completed: Completed) -> DeviceError:
+    said = "".join(f"\n    {line}" for line in completed.stderr.splitlines()[-_STDERR_LINES:])
+    return DeviceError(f"{job.model} ({job.backend}): {PROGRAM} {what}; the run is incomplete{said}")
