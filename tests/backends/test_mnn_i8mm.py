@@ -9,8 +9,7 @@ from mobilekd.profile import Deployment
 from tests.backends import arm, columns, tiny
 
 pytestmark = pytest.mark.slow
-# Without "sme=off" QEMU 7.2 computes int8 wrong, by a fault of its own.
-WITH_I8MM, WITHOUT = "max,sme=off", "cortex-a76"
+WITH_I8MM, WITHOUT = "armv8.6", "a76"
 INT8 = Deployment(backend="mnn")
 
 
@@ -42,7 +41,7 @@ def test_map_is_the_same_with_i8mm(arm_mnn, tmp_path, pixels, channels):
     np.testing.assert_array_equal(*found)
 
 
-@pytest.mark.parametrize("cpu", ["cortex-a53", WITHOUT, WITH_I8MM])
+@pytest.mark.parametrize("cpu", ["a53", WITHOUT, WITH_I8MM])
 def test_logits_are_those_of_this_machine(arm_mnn, tmp_path, cpu):
     work = tiny.write_tiny(tmp_path / "net")
     facts = Mnn().convert(work.for_(INT8))
