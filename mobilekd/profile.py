@@ -41,8 +41,8 @@ class DeviceSettings(_Table):
     """What the benchmark runs on. Without a device attached the emulator stands in for it, and without that the host."""
 
     place: Literal["auto", "device", "emulator", "host"] = "auto"
-    """"auto" takes the device if one is attached, else the emulator if it is installed, else this host; the result
-    says which, and why."""
+    """"auto": the device if one is attached, else the emulator if it is installed, else this host; the result says
+    which, and why."""
     transport: Literal["adb", "ssh", "local", "none"] = "none"
     """How an attached device is reached; "local" where this host may be the target itself."""
     serial: str = ""

@@ -2,9 +2,9 @@
 
 On a CPU with i8mm, MNN 3.6.1 gets layers wrong that have an odd number of pixels (1 of a linear layer or a
 squeeze-excite, 49 of the last maps of a 224-pixel network) and an odd number of quads of output channels (3 for 10
-classes): the last pixel of the last quad, with 3, 7 or 13 pixels that of other quads too, and memory behind the
-tensor. Seen with 1 to 64 pixels, kernels of 1 and 3, and 2 to 100 channels; where either number is even all is right,
-and so is a depthwise convolution.
+classes): the last pixel of the last quad, with 3, 7 or 13 pixels that of other quads too; a process that ran many such
+layers was ended by SIGABRT. Seen with 1 to 64 pixels, kernels of 1 and 3, and 2 to 100 channels; where either number
+is even all is right, and so is a depthwise convolution.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

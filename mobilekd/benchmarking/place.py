@@ -66,7 +66,7 @@ def choose(profile: Profile) -> Place:
     for find in (_device, _emulator):
         try:
             place = find(profile)
-        except _NotThere as lack:
+        except _NotThereError as lack:
             passed_over.append(lack.message)
         except MissingToolError as lack:
             passed_over.append(f"{lack.message} ({lack.hint})")
@@ -93,7 +93,7 @@ def open_place(place: Place, profile: Profile, state: Path) -> Transport:
     return makers[place.transport]()
 
 
-class _NotThere(DeviceError):
+class _NotThereError(DeviceError):
     """No device is attached, and none was named: the next kind of place may do."""
 
 
@@ -103,12 +103,12 @@ def _device(profile: Profile) -> Place:
         return Place("device", "adb", _phone(settings.serial or os.environ.get("ANDROID_SERIAL", "")), on_target=True)
     if settings.transport == "ssh":
         if not settings.host:
-            raise _NotThere("no board is named", hint="--set profile.device.host=HOST, as `ssh HOST` takes it")
+            raise _NotThereError("no board is named", hint="--set profile.device.host=HOST, as `ssh HOST` takes it")
         ssh.check_reachable(settings.host)
         return Place("device", "ssh", settings.host, on_target=True)
     if settings.transport == "local" and is_target(profile.target):
         return _host(profile)
-    raise _NotThere(
+    raise _NotThereError(
         f"profile {profile.name} reaches no device from this host", hint='give [device] transport = "adb" or "ssh"'
     )
 
@@ -127,13 +127,13 @@ def _phone(serial: str) -> str:
             hint=f"choose one: export ANDROID_SERIAL={ready[0]}; or --set profile.device.place=emulator",
         )
     unready = ", ".join(f"{name} is {state}" for name, state in attached.items())
-    raise _NotThere(f"no phone is ready: {unready}" if unready else "no phone is attached", hint="adb devices")
+    raise _NotThereError(f"no phone is ready: {unready}" if unready else "no phone is attached", hint="adb devices")
 
 
 def _emulator(profile: Profile) -> Place:
     name = profile.device.cpu
     if not name:
-        raise _NotThere(f"profile {profile.name} names no CPU to emulate", hint=f"known: {', '.join(cpus.CPUS)}")
+        raise _NotThereError(f"profile {profile.name} names no CPU to emulate", hint=f"known: {', '.join(cpus.CPUS)}")
     qemu.need_plugins()
     cpus.need_libraries()
     building.compiler("aarch64")

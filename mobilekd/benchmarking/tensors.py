@@ -11,7 +11,8 @@ from mobilekd.errors import DeviceError, StageError
 if TYPE_CHECKING:
     from mobilekd.backend import Float32, TensorFacts
 
-_DTYPES = {"float32": np.float32, "int8": np.int8}
+_Dtype = type[np.float32] | type[np.int8]
+_DTYPES: dict[str, _Dtype] = {"float32": np.float32, "int8": np.int8}
 
 
 def pack(images: "Float32", facts: "TensorFacts") -> bytes:
@@ -60,7 +61,7 @@ def write_inputs(images: "Float32", facts: "TensorFacts", path: Path) -> None:
     path.write_bytes(pack(images, facts))
 
 
-def _dtype_of(facts: "TensorFacts") -> type[np.float32] | type[np.int8]:
+def _dtype_of(facts: "TensorFacts") -> _Dtype:
     if facts.dtype not in _DTYPES:
         raise StageError(f"tensor {facts.name} is of type {facts.dtype!r}", hint=f"known: {', '.join(_DTYPES)}")
     return _DTYPES[facts.dtype]

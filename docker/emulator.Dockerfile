@@ -1,0 +1,15 @@
+# CPU image for devices that are emulated: QEMU for Arm, the cross compiler of the device runner, adb and ssh. Runs the
+# README's two commands; `make test` runs the tests that need emulated devices and skips none of them.
+#   docker build -f docker/emulator.Dockerfile -t mobilekd-emulator .
+#   docker run --rm mobilekd-emulator
+FROM python:3.12-slim-bookworm
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends \
+        adb build-essential gcc-aarch64-linux-gnu git libc6-dev-arm64-cross libstdc++6-arm64-cross make \
+        openssh-client openssh-server qemu-system-arm qemu-user \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+RUN make install && .venv/bin/mobilekd toolchain install onnx2tf
+ENV MOBILEKD_CI=1
+CMD ["make", "test"]
