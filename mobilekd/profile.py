@@ -38,7 +38,7 @@ class Deployment(_Table):
 
 
 class DeviceSettings(_Table):
-    """What the benchmark runs on. Without a device attached the emulator stands in for it, and without that the host."""
+    """What the benchmark runs on: a device, an emulator that stands in for it, or this host."""
 
     place: Literal["auto", "device", "emulator", "host"] = "auto"
     """"auto": the device if one is attached, else the emulator if it is installed, else this host; the result says
