@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 900.0
 _OUT = "out.bin"
+_LAYERS = "layers.json"
 _RAN = 2
 """mkdrun's exit code without arguments: it started."""
 
@@ -79,16 +80,33 @@ class Running:
         Raises:
             DeviceError: The emulator counted fewer runs than there were.
         """
+        outcome, counts = self._counted(job)
+        if len(counts) != job.timed_runs:
+            raise DeviceError(f"{job.model}: {len(counts)} of {job.timed_runs} runs were counted")
+        return outcome, counts
+
+    def time_layers(self, job: Job) -> str:
+        """Run a job whose timed runs are divided into layers; return what mkdrun or the runtime wrote of them."""
+        self.run(replace(job, profile_out=_LAYERS))
+        return self._pulled(_LAYERS)
+
+    def count_layers(self, job: Job) -> tuple[str, tuple[Counts, ...]]:
+        """Run a job on an emulated CPU; return its layers in the order of their runs, and the instructions of each."""
+        _, counts = self._counted(replace(job, profile_out=_LAYERS))
+        return self._pulled(_LAYERS), counts
+
+    def _pulled(self, name: str) -> str:
+        self.transport.pull(name, self.scratch / name)
+        return (self.scratch / name).read_text(encoding="utf-8", errors="replace")
+
+    def _counted(self, job: Job) -> tuple[Outcome, tuple[Counts, ...]]:
         if not isinstance(self.transport, Qemu):
             raise DeviceError(
                 "instructions are counted on the emulator only", hint="--set profile.device.place=emulator"
             )
         argv = job.argv(self._libraries(job), self.prefix)
         completed, counts = self.transport.run_counted(argv, timeout_s=_TIMEOUT_S)
-        outcome = runner.outcome(job, completed)
-        if len(counts) != job.timed_runs:
-            raise DeviceError(f"{job.model}: {len(counts)} of {job.timed_runs} runs were counted")
-        return outcome, counts
+        return runner.outcome(job, completed), counts
 
     def _libraries(self, job: Job) -> Sequence[str]:
         return runner.library_names(job.backend, self.names)

@@ -46,6 +46,8 @@ class Job:
         cores: CPUs to run on; empty for any.
         limit_ms: Timed runs go on until this time is over, too (MLPerf Mobile's rule for a release).
         time_sample: Which sample is timed.
+        profile_out: File to write what each layer of the timed runs took; empty for none. Their latencies then mean
+            nothing.
     """
 
     backend: str
@@ -59,6 +61,7 @@ class Job:
     cores: tuple[int, ...] = ()
     limit_ms: int | None = None
     time_sample: int = 0
+    profile_out: str = ""
 
     def argv(self, libraries: Sequence[str], prefix: Sequence[str] = ()) -> list[str]:
         """Return the command line.
@@ -75,6 +78,7 @@ class Job:
         words += ["--warmup", str(self.warmup_runs), "--runs", str(self.timed_runs), "--threads", str(self.threads)]
         words += ["--cores", ",".join(map(str, self.cores))] if self.cores else []
         words += ["--limit-ms", str(self.limit_ms)] if self.limit_ms is not None else []
+        words += ["--profile-out", self.profile_out] if self.profile_out else []
         return [*words, "--time-sample", str(self.time_sample)]
 
 

@@ -113,6 +113,16 @@ class Instructions(_Record):
     classes: dict[str, int] = {}
 
 
+class LayerRow(_Record):
+    """What one layer costs: time, or instructions on an emulator (benchmarking/layers)."""
+
+    name: str
+    operator: str
+    share: float
+    ms: float | None = None
+    instructions: int | None = None
+
+
 class LatencyRow(_Record):
     """One row of latency.json; what was not run is None."""
 
@@ -137,6 +147,9 @@ class LatencyRow(_Record):
     on_device: OnDevice | None = None
     verdict: str | None = None
     verdict_reason: str | None = None
+    layers: tuple[LayerRow, ...] = ()
+    """The most expensive first."""
+    layers_note: str = ""
     note: str | None = None
 
 

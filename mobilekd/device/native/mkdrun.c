@@ -2,6 +2,7 @@
  *
  * mkdrun --backend litert|onnxruntime|mnn --library LIB... --model M --in FILE... [--out FILE...]
  *        [--warmup N] [--runs N] [--threads N] [--cores LIST|MASK] [--limit-ms M] [--time-sample I]
+ *        [--profile-out FILE]
  *
  * Libraries are loaded in the order given; the last is the runtime, those before it are what it needs.
  * An input file holds the same number of raw tensors as every other, in the model's own type and layout. All samples
@@ -9,7 +10,11 @@
  * of stdout is a JSON object; everything that a runtime prints goes to stderr. With MKD_MARK=1 in the environment
  * every timed run lies between two calls of a system call that no kernel has, for a plug-in that counts.
  *
- * CC -std=gnu11 -O2 -rdynamic -o mkdrun mkdrun.c litert.c ort.c mnn.c python_stubs.c -ldl
+ * --profile-out has every timed run divided into layers: a line {"name","operator","ns"} for each layer of each run,
+ * or, of ONNX Runtime, its own trace of all runs. The times of such runs are not those of runs without. MNN's layers
+ * take the marks that the runs have otherwise, in the order of the lines.
+ *
+ * CC -std=gnu11 -O2 -rdynamic -o mkdrun mkdrun.c layers.c litert.c ort.c mnn.c python_stubs.c -ldl
  * For Android's own C library, CC is the NDK's aarch64-linux-android26-clang.
  */
 #define _GNU_SOURCE
@@ -30,11 +35,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PROTOCOL = 1, MARK_SYSCALL = 0x4d4b44, MARK_BEGIN = 1, MARK_END = 2 };
+enum { PROTOCOL = 1, MARK_SYSCALL = 0x4d4b44 };
 
 typedef struct {
     const Runtime *runtime;
-    const char *libraries[MAX_TENSORS], *model, *in[MAX_TENSORS], *out[MAX_TENSORS], *cores;
+    const char *libraries[MAX_TENSORS], *model, *in[MAX_TENSORS], *out[MAX_TENSORS], *cores, *profile;
     int library_count, in_count, out_count;
     long warmup, runs, threads, limit_ms, time_sample;
 } Options;
@@ -46,18 +51,19 @@ typedef struct {
 } Times;
 
 static FILE *answer; /* the stdout that we were started with */
+static int marking;
 
-static void print_string(const char *text) {
-    fputc('"', answer);
+void print_string(FILE *out, const char *text) {
+    fputc('"', out);
     for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
         if (*at == '"' || *at == '\\')
-            fprintf(answer, "\\%c", *at);
+            fprintf(out, "\\%c", *at);
         else if (*at < 0x20 || *at >= 0x7f)
-            fprintf(answer, "\\u%04x", *at);
+            fprintf(out, "\\u%04x", *at);
         else
-            fputc(*at, answer);
+            fputc(*at, out);
     }
-    fputc('"', answer);
+    fputc('"', out);
 }
 
 /* Runtimes crash in their destructors more often than in their work, so none is run. */
@@ -76,7 +82,7 @@ void fail(int code, const char *stage, const char *text, ...) {
     vsnprintf(message, sizeof message, text, values);
     va_end(values);
     fprintf(answer, "{\"ok\":false,\"protocol\":%d,\"stage\":\"%s\",\"error\":", PROTOCOL, stage);
-    print_string(message);
+    print_string(answer, message);
     fputs("}\n", answer);
     leave(code);
 }
@@ -106,6 +112,13 @@ static uint64_t now_ns(clockid_t clock) {
     struct timespec at;
     clock_gettime(clock, &at);
     return (uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec;
+}
+
+uint64_t clock_ns(void) { return now_ns(CLOCK_MONOTONIC); }
+
+void mark(int what, long region) {
+    if (marking)
+        syscall(MARK_SYSCALL, what, region);
 }
 
 static long resident_kb(void) {
@@ -173,6 +186,8 @@ static Options options_of(int argc, char **argv) {
             add(o.out, &o.out_count, value, key);
         else if (strcmp(key, "--cores") == 0)
             o.cores = value;
+        else if (strcmp(key, "--profile-out") == 0)
+            o.profile = value;
         else if (strcmp(key, "--warmup") == 0)
             o.warmup = number(key, value, 0);
         else if (strcmp(key, "--runs") == 0)
@@ -303,25 +318,27 @@ static void keep(Times *times, uint64_t ns) {
 }
 
 static void time_runs(const Options *o, const Tensors *in, void *const *buffers, Times *times) {
-    const char *wanted = getenv("MKD_MARK");
-    int mark = wanted && strcmp(wanted, "1") == 0;
     for (long i = 0; i < o->warmup; i++) {
         feed(o, in, buffers);
         o->runtime->invoke();
     }
+    if (o->profile)
+        o->runtime->profile_from();
     uint64_t limit_ns = (uint64_t)o->limit_ms * 1000000u, started = now_ns(CLOCK_MONOTONIC);
     for (long rep = 0; rep < o->runs || (o->limit_ms && now_ns(CLOCK_MONOTONIC) - started < limit_ns); rep++) {
         feed(o, in, buffers);
         uint64_t cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID), begin = now_ns(CLOCK_MONOTONIC);
-        if (mark)
-            syscall(MARK_SYSCALL, MARK_BEGIN, rep);
+        if (!o->profile)
+            mark(MARK_BEGIN, rep);
         o->runtime->invoke();
-        if (mark)
-            syscall(MARK_SYSCALL, MARK_END, rep);
+        if (!o->profile)
+            mark(MARK_END, rep);
         uint64_t end = now_ns(CLOCK_MONOTONIC);
         times->cpu_ns += now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
         keep(times, end - begin);
     }
+    if (o->profile)
+        o->runtime->profile_to(o->profile);
 }
 
 static void print_sizes(const char *key, const Tensors *tensors) {
@@ -336,6 +353,8 @@ int main(int argc, char **argv) {
     answer = first < 0 ? NULL : fdopen(first, "w");
     if (!answer || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
         _exit(EXIT_IO);
+    const char *wanted = getenv("MKD_MARK");
+    marking = wanted && strcmp(wanted, "1") == 0;
     Options o = options_of(argc, argv);
     if (o.cores)
         pin(o.cores);
@@ -347,6 +366,8 @@ int main(int argc, char **argv) {
     o.runtime->open(o.libraries[o.library_count - 1]);
     if (access(o.model, R_OK) != 0)
         fail(EXIT_IO, "io", "%s: %s", o.model, strerror(errno));
+    if (o.profile)
+        o.runtime->profile();
     long before_kb = resident_kb();
     uint64_t started = now_ns(CLOCK_MONOTONIC);
     o.runtime->load(o.model, (int)o.threads, &in, &out);
@@ -367,10 +388,10 @@ int main(int argc, char **argv) {
     struct utsname system;
     uname(&system);
     fprintf(answer, "{\"ok\":true,\"protocol\":%d,\"backend\":\"%s\",\"machine\":", PROTOCOL, o.runtime->name);
-    print_string(system.machine);
+    print_string(answer, system.machine);
     if (o.runtime->version()) {
         fputs(",\"runtime_version\":", answer);
-        print_string(o.runtime->version());
+        print_string(answer, o.runtime->version());
     }
     fprintf(answer, ",\"load_us\":%llu", (unsigned long long)(load_ns / 1000));
     print_sizes("in_bytes", &in);
