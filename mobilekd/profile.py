@@ -51,6 +51,9 @@ class DeviceSettings(_Table):
     """ssh: the board, as `ssh HOST` takes it; empty means that none is attached."""
     cpu: str = ""
     """Emulator: the CPU model that stands for this profile's devices, as "cortex-a76"; empty means no emulator."""
+    runner: Literal["auto", "native", "python"] = "auto"
+    """What runs the models: mkdrun, or its twin in Python with the packages that the device has; "auto" is mkdrun, and
+    Python where that can't be built for the device's machine. The result says which."""
     images: int = Field(default=200, ge=0)
     """First images of the test split that every model answers on the device or emulator."""
 

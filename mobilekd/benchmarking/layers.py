@@ -70,6 +70,8 @@ def layers_of(running: Running, model: Measured, job: Job, names: LayerNames) ->
     Raises:
         DeviceError: The runtime gave no profile, or one that is incomplete.
     """
+    if running.by_python:
+        return [], "the runner in Python does not divide runs into layers"
     emulated = isinstance(running.transport, Qemu)
     if emulated and job.backend != _COUNTED:
         return [], f"{job.backend} tells of its layers only the time, and an emulator's time is none"

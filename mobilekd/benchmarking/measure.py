@@ -106,12 +106,19 @@ class Bench:
                 threads=1 if self.place.kind == "emulator" else settings.threads,
                 cores=settings.cores,
                 progress=self.progress,
+                choice=self.profile.device.runner,
             )
             jobs, answers = self._answers(running, task, models)
             costs = self._counted(running, jobs) if self.place.kind == "emulator" else self._timed(running, jobs)
             layers = self._by_layer(running, models, jobs) if self.layers else {}
         rows = [
-            {**_head(one), **costs["rows"][one.name], **answers.get(one.name, {}), **layers.get(one.name, {})}
+            {
+                **_head(one),
+                "measured_by": running.measured_by,
+                **costs["rows"][one.name],
+                **answers.get(one.name, {}),
+                **layers.get(one.name, {}),
+            }
             for one in models
         ]
         return {**costs, "rows": rows, "device": {**asdict(facts), "features": list(facts.features)}}
@@ -188,7 +195,7 @@ class Bench:
         return found
 
     def _by_python(self, task: Task, models: Sequence[Measured]) -> Row:
-        return measurement.measure(
+        found = measurement.measure(
             models,
             task.images[:1],
             target=self.profile.target,
@@ -196,6 +203,7 @@ class Bench:
             scratch=self.scratch,
             progress=self.progress,
         )
+        return {**found, "rows": [{**row, "measured_by": "python"} for row in found["rows"]]}
 
 
 def with_ratios(rows: Sequence[Row]) -> list[Row]:

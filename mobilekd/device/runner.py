@@ -16,6 +16,10 @@ PROGRAM = "mkdrun"
 CAPSULE = ("./ld-linux-aarch64.so.1", "--library-path", ".")
 """Words before the program where the device's own C library is none or too old: those files are pushed with it."""
 
+PYTHON = ("python3",)
+PYTHON_PROGRAM = "python_runner.py"
+"""mkdrun's twin for boards that have the runtimes as Python packages, and its words before the program."""
+
 _CAPSULE_FILES = (
     "ld-linux-aarch64.so.1",
     "libc.so.6",
@@ -63,14 +67,15 @@ class Job:
     time_sample: int = 0
     profile_out: str = ""
 
-    def argv(self, libraries: Sequence[str], prefix: Sequence[str] = ()) -> list[str]:
+    def argv(self, libraries: Sequence[str], prefix: Sequence[str] = (), program: str = f"./{PROGRAM}") -> list[str]:
         """Return the command line.
 
         Args:
             libraries: The runtime's files on the device, as `library_names` gives them.
-            prefix: Words before the program, as `CAPSULE`.
+            prefix: Words before the program, as `CAPSULE` or `PYTHON`.
+            program: mkdrun, or its twin in Python.
         """
-        words = [*prefix, f"./{PROGRAM}", "--backend", runtimes.pin(self.backend).runner]
+        words = [*prefix, program, "--backend", runtimes.pin(self.backend).runner]
         words += [word for name in libraries for word in ("--library", f"./{name}")]
         words += ["--model", self.model]
         words += [word for name in self.inputs for word in ("--in", name)]
@@ -128,15 +133,13 @@ class _Answer(BaseModel):
     lat_ns: list[int] = []
 
 
-def run(
-    transport: Transport, job: Job, libraries: Sequence[str], *, timeout_s: float, prefix: Sequence[str] = ()
-) -> Outcome:
-    """Run a job on a device where its files are.
+def run(transport: Transport, job: Job, argv: Sequence[str], *, timeout_s: float) -> Outcome:
+    """Run a job on a device where its files are; `argv` is the job's command line there.
 
     Raises:
         DeviceError: It could not be run, died, or did not do all that was asked.
     """
-    return outcome(job, transport.run(job.argv(libraries, prefix), timeout_s=timeout_s))
+    return outcome(job, transport.run(argv, timeout_s=timeout_s))
 
 
 def outcome(job: Job, completed: Completed) -> Outcome:
@@ -175,6 +178,11 @@ _VERBS = {
     "io": "read or write its files",
     "usage": "take its arguments",
 }
+
+
+def python_kit() -> Mapping[str, Path]:
+    """Return the one file that a device needs where `PYTHON` runs the models."""
+    return {PYTHON_PROGRAM: Path(__file__).with_name(PYTHON_PROGRAM)}
 
 
 def kit(

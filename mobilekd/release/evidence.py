@@ -131,6 +131,8 @@ class LatencyRow(_Record):
     precision: str
     ships: bool = True
     latency_kind: str | None = None
+    measured_by: str | None = None
+    """"mkdrun", or "python" where a runtime's Python package ran the model."""
     p50_ms: float | None = None
     p90_ms: float | None = None
     p95_ms: float | None = None
