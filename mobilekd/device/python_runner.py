@@ -23,9 +23,7 @@ from typing import Any, BinaryIO, NoReturn
 PROTOCOL = 1
 USAGE, SYMBOL, LOAD, RUN, IO = 2, 3, 4, 5, 6
 _STAGES = {USAGE: "usage", SYMBOL: "dlopen", LOAD: "load", RUN: "run", IO: "io"}
-_MASK_BITS = 64
-_SIZED_LIKE_C = 1024
-"""Most CPUs that a set of the C library holds."""
+_SIZED_LIKE_C = 1024  # CPUs that a set of the C library holds
 
 
 class Refusal(Exception):  # noqa: N818 - it is what is printed, not what went wrong in here
@@ -37,17 +35,21 @@ class Refusal(Exception):  # noqa: N818 - it is what is printed, not what went w
         self.code = code
 
 
-class Litert:
-    """LiteRT by its Python package, or by the older one of TensorFlow Lite."""
-
+class _Runtime:
     def __init__(self) -> None:
-        """Import it."""
         self._np = _imported("numpy")
-        self._module = _imported("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
-        self.failures = (RuntimeError, ValueError)
+        self.failures: tuple[type[Exception], ...] = (RuntimeError, ValueError)
         self.version: str | None = None
         self.shapes_in: list[tuple[tuple[int, ...], Any]] = []
         self.shapes_out: list[tuple[tuple[int, ...], Any]] = []
+
+
+class _Litert(_Runtime):
+    """LiteRT by its Python package, or by the older one of TensorFlow Lite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._module = _imported("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 
     def load(self, model: str, threads: int) -> None:
         """Read a model and take memory for it."""
@@ -58,32 +60,25 @@ class Litert:
         self.shapes_out = [(tuple(int(size) for size in one["shape"]), one["dtype"]) for one in self._outs]
 
     def write(self, index: int, value: Any) -> None:
-        """Set an input."""
         self._net.set_tensor(self._ins[index]["index"], value)
 
     def invoke(self) -> None:
-        """Run once."""
         self._net.invoke()
 
     def read(self, index: int) -> Any:
-        """Return an output."""
         return self._net.get_tensor(self._outs[index]["index"])
 
 
-class Onnxruntime:
+class _Onnxruntime(_Runtime):
     """ONNX Runtime by its Python package."""
 
     def __init__(self) -> None:
-        """Import it; it reports to its maker unless told before."""
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-        self._np = _imported("numpy")
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it reports to its maker unless told before it is loaded
+        super().__init__()
         self._module = _imported("onnxruntime")
         state = vars(self._module.capi.onnxruntime_pybind11_state).values()
-        raised = tuple(one for one in state if isinstance(one, type) and issubclass(one, Exception))
-        self.failures = (*raised, RuntimeError, ValueError)
-        self.version: str | None = str(self._module.__version__)
-        self.shapes_in: list[tuple[tuple[int, ...], Any]] = []
-        self.shapes_out: list[tuple[tuple[int, ...], Any]] = []
+        self.failures += tuple(one for one in state if isinstance(one, type) and issubclass(one, Exception))
+        self.version = str(self._module.__version__)
 
     def load(self, model: str, threads: int) -> None:
         """Make a session with the options that mkdrun sets."""
@@ -112,29 +107,23 @@ class Onnxruntime:
         return tuple(sizes), getattr(self._np, word)
 
     def write(self, index: int, value: Any) -> None:
-        """Set an input."""
         self._fed[self._in_names[index]] = value
 
     def invoke(self) -> None:
-        """Run once."""
         self._results = self._net.run(self._out_names, self._fed)
 
     def read(self, index: int) -> Any:
-        """Return an output."""
         return self._results[index]
 
 
-class Mnn:
+class _Mnn(_Runtime):
     """MNN by its Python package: models of one input and one output, as in mkdrun."""
 
     def __init__(self) -> None:
-        """Import it."""
-        self._np = _imported("numpy")
+        super().__init__()
         self._module = _imported("MNN")
         self.failures = (Exception,)  # what MNN raises is nothing narrower
-        self.version: str | None = str(self._module.version()) if hasattr(self._module, "version") else None
-        self.shapes_in: list[tuple[tuple[int, ...], Any]] = []
-        self.shapes_out: list[tuple[tuple[int, ...], Any]] = []
+        self.version = str(self._module.version()) if hasattr(self._module, "version") else None
 
     def load(self, model: str, threads: int) -> None:
         """Make a session with the options that mkdrun sets."""
@@ -163,26 +152,23 @@ class Mnn:
         return self._module.Tensor(value.shape, tensor.getDataType(), value, layout)
 
     def write(self, index: int, value: Any) -> None:
-        """Set the input."""
         del index
         if not self._in.copyFrom(self._host(self._in, value)):
             raise Refusal(RUN, "MNN: the input could not be copied")
 
     def invoke(self) -> None:
-        """Run once."""
         status = self._net.runSession(self._session)
         if status != 0:
             raise Refusal(RUN, f"MNN: running the model ended with code {status}")
 
     def read(self, index: int) -> Any:
-        """Return the output."""
         del index
         if not self._out.copyToHostTensor(self._result):
             raise Refusal(RUN, "MNN: the output could not be copied")
         return self._np.array(self._result.getNumpyData())
 
 
-RUNTIMES: dict[str, Any] = {"litert": Litert, "onnxruntime": Onnxruntime, "mnn": Mnn}
+_RUNTIMES: dict[str, Any] = {"litert": _Litert, "onnxruntime": _Onnxruntime, "mnn": _Mnn}
 
 
 def _imported(*names: str) -> Any:
@@ -223,8 +209,8 @@ class Options:
         if key in self.numbers:
             self.numbers[key] = _number(key, value, least=1 if key == "--threads" else 0)
         elif key == "--backend":
-            if value not in RUNTIMES:
-                raise Refusal(USAGE, f"--backend is '{value}'; known: {', '.join(RUNTIMES)}")
+            if value not in _RUNTIMES:
+                raise Refusal(USAGE, f"--backend is '{value}'; known: {', '.join(_RUNTIMES)}")
             self.backend = value
         elif key in ("--model", "--cores"):
             setattr(self, key[2:], value)
@@ -247,7 +233,7 @@ def _pin(cores: str) -> None:
     chosen = set()
     try:
         if cores.startswith("0x"):
-            chosen = {core for core in range(_MASK_BITS) if int(cores, 16) >> core & 1}
+            chosen = {core for core in range(64) if int(cores, 16) >> core & 1}
         else:
             for part in cores.split(","):
                 first, _, last = part.partition("-")
@@ -293,12 +279,11 @@ def _samples(options: Options, runtime: Any) -> list[Any]:
         except OSError as cause:
             raise Refusal(IO, f"{name}: {cause.strerror}") from cause
         if not content or len(content) % one:
-            told = f"{name} has {len(content)} bytes, which is no multiple of the input's {one}"
-            raise Refusal(IO, told)
+            raise Refusal(IO, f"{name} has {len(content)} bytes, which is no multiple of the input's {one}")
         arrays.append(numpy.frombuffer(content, dtype).reshape((-1, *shape)))
         if len(arrays[-1]) != len(arrays[0]):
-            told = f"{options.ins[0]} holds {len(arrays[0])} samples and {name} holds {len(arrays[-1])}"
-            raise Refusal(IO, told)
+            holds = f"{options.ins[0]} holds {len(arrays[0])}"
+            raise Refusal(IO, f"{holds} samples and {name} holds {len(arrays[-1])}")
     sample = options.numbers["--time-sample"]
     if sample >= len(arrays[0]):
         raise Refusal(USAGE, f"--time-sample is {sample}, and there are {len(arrays[0])} samples")
@@ -364,8 +349,7 @@ def _loaded(options: Options, runtime: Any) -> int:
     took = (time.perf_counter_ns() - begin) // 1000
     for word, given, has in (("in", options.ins, runtime.shapes_in), ("out", options.outs, runtime.shapes_out)):
         if len(given) != len(has) and (word == "in" or given):
-            told = f"the model has {len(has)} {word}puts, and --{word} stands {len(given)} times"
-            raise Refusal(USAGE, told)
+            raise Refusal(USAGE, f"the model has {len(has)} {word}puts, and --{word} stands {len(given)} times")
     return took
 
 
@@ -378,7 +362,7 @@ def run(words: list[str]) -> dict[str, Any]:
     options = Options(words)
     if options.cores:
         _pin(options.cores)
-    runtime = RUNTIMES[options.backend]()
+    runtime = _RUNTIMES[options.backend]()
     before_kb = _resident_kb()
     load_us = _loaded(options, runtime)
     arrays = _samples(options, runtime)
@@ -390,28 +374,18 @@ def run(words: list[str]) -> dict[str, Any]:
         raise
     except runtime.failures as cause:
         raise Refusal(RUN, str(cause)) from cause
-    answer = {
-        "ok": True,
-        "protocol": PROTOCOL,
-        "backend": options.backend,
-        "machine": os.uname().machine,
-        "load_us": load_us,
-        "in_bytes": _bytes_of(runtime.shapes_in),
-        "out_bytes": _bytes_of(runtime.shapes_out),
-        "samples": len(arrays[0]) if options.outs else 0,
-        "threads": options.numbers["--threads"],
-        "cpu_us": cpu_ns // 1000,
-        "rss_kb": [before_kb, _peak_kb()],
-        "lat_ns": times,
-    }
-    return dict(answer, runtime_version=runtime.version) if runtime.version else answer
+    head = {"ok": True, "protocol": PROTOCOL, "backend": options.backend, "machine": os.uname().machine}
+    told = {"runtime_version": runtime.version} if runtime.version else {}
+    sizes = {"in_bytes": _bytes_of(runtime.shapes_in), "out_bytes": _bytes_of(runtime.shapes_out)}
+    done = {"samples": len(arrays[0]) if options.outs else 0, "threads": options.numbers["--threads"]}
+    cost = {"load_us": load_us, "cpu_us": cpu_ns // 1000, "rss_kb": [before_kb, _peak_kb()], "lat_ns": times}
+    return {**head, **told, **sizes, **done, **cost}
 
 
 def main() -> NoReturn:
     """Print one JSON object, the last line of stdout; what runtimes print goes to stderr."""
-    stdout = os.fdopen(os.dup(1), "w", encoding="ascii")
+    stdout, code = os.fdopen(os.dup(1), "w", encoding="ascii"), 0
     os.dup2(2, 1)
-    code = 0
     try:
         answer = run(sys.argv[1:])
     except Refusal as refusal:
