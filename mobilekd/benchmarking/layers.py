@@ -17,8 +17,6 @@ from mobilekd.transports.qemu import Qemu
 _WARMUP_RUNS = 5
 _TIMED_RUNS = 40
 _COUNTED_RUNS = 3
-_COUNTED = "mnn"
-"""The runtime that calls us before and after each operator, so that the emulator can count between."""
 _MATRIX_KERNELS = re.compile(r"(Depthwise |De)?[Cc]onvolution|Fully Connected|Batch Matrix|CONV|FULLY_|BATCH_MATMUL")
 _FUSED = re.compile(r"_token_\d+$")
 
@@ -32,7 +30,7 @@ class LayerCost:
         operator: The runtime's word for its kind.
         share: Of the sum over all layers, in 0 to 1.
         ms: Mean of the middle half of the runs, less the profiler's own part; None on an emulator.
-        instructions: Median of the runs; None where time was taken.
+        instructions: Median of the runs, less the profiler's own part; None where time was taken.
     """
 
     name: str
@@ -72,21 +70,27 @@ def layers_of(running: Running, model: Measured, job: Job, names: LayerNames) ->
     """
     if running.by_python:
         return [], "the runner in Python does not divide runs into layers"
-    emulated = isinstance(running.transport, Qemu)
-    if emulated and job.backend != _COUNTED:
-        return [], f"{job.backend} tells of its layers only the time, and an emulator's time is none"
+    emulated = running.transport.latency_kind == "guest_instructions"
+    if emulated and not isinstance(running.transport, Qemu):
+        return [], "this emulator does not count by layer, and its time is none"
     runs = _COUNTED_RUNS if emulated else _TIMED_RUNS
-    timed = replace(job, outputs=(), warmup_runs=_WARMUP_RUNS, timed_runs=runs)
+    job = replace(job, outputs=(), warmup_runs=_WARMUP_RUNS, timed_runs=runs)
     if emulated:
-        trace, counts = running.count_layers(replace(timed, threads=1))
-        recorded = with_counts(read_lines(trace, runs), [one.total for one in counts], job.model)
-        found = costs(named(recorded, model, names), counted=True)
+        job = replace(job, threads=1)
+        plain: float = statistics.median(one.total for one in running.count(job)[1])
     else:
-        plain_ms = statistics.median(running.run(timed).latencies_ms)
-        trace = running.time_layers(timed)
-        recorded = read_ort_trace(trace, runs) if job.backend == "onnxruntime" else read_lines(trace, runs)
-        found = costs(named(recorded, model, names), within=plain_ms)
+        plain = statistics.median(running.run(job).latencies_ms)
+    trace = running.layers(job)
+    recorded = read_ort_trace(trace, runs) if job.backend == "onnxruntime" else read_lines(trace, runs)
+    if emulated:
+        recorded = in_instructions(recorded)
+    found = costs(named(recorded, model, names), plain, counted=emulated)
     return found, "" if found else "every layer takes less than the runtime's profiler can tell"
+
+
+def in_instructions(recorded: Sequence[Sequence[Operation]]) -> list[list[Operation]]:
+    """Return operators with the instructions that an emulator's clock showed as microseconds."""
+    return [[replace(one, cost=round(1000 * one.cost)) for one in run] for run in recorded]
 
 
 def read_lines(trace: str, runs: int) -> list[list[Operation]]:
@@ -125,19 +129,6 @@ def _operation(node: dict[str, Any]) -> Operation:
     return Operation(name, node["args"]["op_name"], node["dur"] / 1e3)
 
 
-def with_counts(recorded: Sequence[Sequence[Operation]], totals: Sequence[int], model: str) -> list[list[Operation]]:
-    """Return the operators with the instructions of the regions that were marked around them, in order.
-
-    Raises:
-        DeviceError: There are not as many regions as operators.
-    """
-    wanted = sum(len(run) for run in recorded)
-    if len(totals) != wanted:
-        raise DeviceError(f"{model}: {len(totals)} of {wanted} layers were counted")
-    left = iter(totals)
-    return [[replace(one, cost=next(left)) for one in run] for run in recorded]
-
-
 def named(recorded: Sequence[Sequence[Operation]], model: Measured, names: LayerNames) -> list[list[Operation]]:
     """Return the operators with the trained network's names, where the files keep them.
 
@@ -159,15 +150,13 @@ def _by_order(run: Sequence[Operation], layers: Sequence[str]) -> list[Operation
     return [replace(one, name=known.get(at, f"operator {at}")) for at, one in enumerate(run)]
 
 
-def costs(
-    recorded: Sequence[Sequence[Operation]], *, within: float | None = None, counted: bool = False
-) -> list[LayerCost]:
+def costs(recorded: Sequence[Sequence[Operation]], within: float, *, counted: bool = False) -> list[LayerCost]:
     """Return the cost of each operator over all runs, the highest first; nothing where all of them cost nothing.
 
     Args:
         recorded: Of each run the same operators in the same order.
-        within: Milliseconds of a run without the profiler, which the layers must fit into (see `without_profiler`).
-        counted: Whether costs are instructions, of which a profiler's are none.
+        within: Cost of a run without the profiler, which the layers must fit into (see `without_profiler`).
+        counted: Whether costs are instructions.
 
     Raises:
         DeviceError: The runs differ in their operators.
@@ -176,38 +165,37 @@ def costs(
     if any([(one.name, one.operator) for one in run] != first for run in recorded):
         raise DeviceError("the operators of a model differ from run to run", hint="profile models of a fixed shape")
     middles = [_middle([run[at].cost for run in recorded], counted=counted) for at in range(len(first))]
-    if within is not None:
-        middles = without_profiler(middles, within)
+    middles = without_profiler(middles, within)
     total = sum(middles)
     if not total:
         return []
     found = [
-        LayerCost(name, operator, middle / total, None if counted else middle, int(middle) if counted else None)
+        LayerCost(name, operator, middle / total, None if counted else middle, round(middle) if counted else None)
         for (name, operator), middle in zip(first, middles, strict=True)
     ]
     return sorted(found, key=lambda one: -one.share)
 
 
-def without_profiler(layers_ms: Sequence[float], run_ms: float) -> list[float]:
-    """Return the times of layers less what the profiler took in each, the same in all, so that they fit into a run.
+def without_profiler(layers: Sequence[float], run: float) -> list[float]:
+    """Return the costs of layers less what the profiler took in each, the same in all, so that they fit into a run.
 
     ONNX Runtime's takes 3 microseconds in every operator on a fast core, which is more than most of a small network's
-    operators take themselves: left in, it would make all of them look alike. Times that fit already stay as they are.
+    operators take themselves: left in, it would make all of them look alike. Costs that fit already stay as they are.
 
     Example:
         >>> without_profiler([5.0, 3.0, 1.0], 4.0)
         [3.0, 1.0, 0.0]
     """
-    if sum(layers_ms) <= run_ms:
-        return list(layers_ms)
-    ordered = sorted(layers_ms, reverse=True)
+    if sum(layers) <= run:
+        return list(layers)
+    ordered = sorted(layers, reverse=True)
     part, kept = 0.0, 0.0
     for number, value in enumerate(ordered, start=1):
         kept += value
-        part = (kept - run_ms) / number
+        part = (kept - run) / number
         if number == len(ordered) or ordered[number] <= part:
             break
-    return [max(0.0, value - part) for value in layers_ms]
+    return [max(0.0, value - part) for value in layers]
 
 
 def _middle(values: Sequence[float], *, counted: bool) -> float:

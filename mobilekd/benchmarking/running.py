@@ -94,26 +94,25 @@ class Running:
             raise DeviceError(f"{job.model}: {len(counts)} of {job.timed_runs} runs were counted")
         return outcome, counts
 
-    def time_layers(self, job: Job) -> str:
-        """Run a job whose timed runs are divided into layers; return what mkdrun or the runtime wrote of them."""
-        self.run(replace(job, profile_out=_LAYERS))
-        return self._pulled(_LAYERS)
+    def layers(self, job: Job) -> str:
+        """Run a job whose timed runs are divided into layers; return what mkdrun or the runtime wrote of them.
 
-    def count_layers(self, job: Job) -> tuple[str, tuple[Counts, ...]]:
-        """Run a job on an emulated CPU; return its layers in the order of their runs, and the instructions of each."""
-        _, counts = self._counted(replace(job, profile_out=_LAYERS))
-        return self._pulled(_LAYERS), counts
+        On an emulated CPU its microseconds are instructions.
+        """
+        divided = replace(job, profile_out=_LAYERS)
+        if isinstance(self.transport, Qemu):
+            self._counted(divided, clock="instructions")
+        else:
+            self.run(divided)
+        self.transport.pull(_LAYERS, self.scratch / _LAYERS)
+        return (self.scratch / _LAYERS).read_text(encoding="utf-8", errors="replace")
 
-    def _pulled(self, name: str) -> str:
-        self.transport.pull(name, self.scratch / name)
-        return (self.scratch / name).read_text(encoding="utf-8", errors="replace")
-
-    def _counted(self, job: Job) -> tuple[Outcome, tuple[Counts, ...]]:
+    def _counted(self, job: Job, clock: Literal["real", "instructions"] = "real") -> tuple[Outcome, tuple[Counts, ...]]:
         if not isinstance(self.transport, Qemu):
             raise DeviceError(
                 "instructions are counted on the emulator only", hint="--set profile.device.place=emulator"
             )
-        completed, counts = self.transport.run_counted(self._argv(job), timeout_s=_TIMEOUT_S)
+        completed, counts = self.transport.run_counted(self._argv(job), timeout_s=_TIMEOUT_S, clock=clock)
         return runner.outcome(job, completed), counts
 
     def _argv(self, job: Job) -> list[str]:

@@ -26,8 +26,6 @@ void record_layer(const char *name, const char *operator, uint64_t ns) {
     layers[count++] = (Layer){strdup(name), strdup(operator), ns};
 }
 
-long recorded_layers(void) { return (long)count; }
-
 void write_layers(const char *file) {
     unlink(file); /* the name may be a link to a file that others share */
     FILE *out = fopen(file, "w");

@@ -37,17 +37,11 @@ extern const Runtime litert, onnxruntime, mnn;
 /* Print {"ok":false,...} as the last line of stdout and end the process. */
 __attribute__((noreturn, format(printf, 3, 4))) void fail(int code, const char *stage, const char *text, ...);
 
-enum { MARK_BEGIN = 1, MARK_END = 2 };
-
-/* Begin or end a region for a plug-in that counts; without MKD_MARK=1 in the environment, nothing. */
-void mark(int what, long region);
 /* Nanoseconds of a clock that never goes back. */
 uint64_t clock_ns(void);
 
 /* Keep what one layer took in one run; the names are copied. Cheap enough to be called between two layers. */
 void record_layer(const char *name, const char *operator, uint64_t ns);
-/* How many were kept. */
-long recorded_layers(void);
 /* Write what was kept, one JSON object a line. */
 void write_layers(const char *file);
 
