@@ -255,8 +255,7 @@ def _span(first: int, last: int) -> set[int]:
 
 
 def _resident_kb() -> int:
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * (os.sysconf("SC_PAGE_SIZE") // 1024)
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * (os.sysconf("SC_PAGE_SIZE") // 1024)
 
 
 def _peak_kb() -> int:
