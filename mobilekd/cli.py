@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from mobilekd import __version__
+from mobilekd.cli_devices import devices_app
 from mobilekd.cli_train import sweep, train
 from mobilekd.errors import (
     EXIT_INTERRUPTED,
@@ -56,6 +57,7 @@ cache_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Finis
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(toolchain_app, name="toolchain")
 app.add_typer(cache_app, name="cache")
+app.add_typer(devices_app, name="devices")
 app.command()(train)
 app.command()(sweep)
 

@@ -17,6 +17,8 @@ from mobilekd.transports.local import Local
 
 Kind = Literal["device", "emulator", "host"]
 
+_PREFERRED: tuple[Kind, ...] = ("device", "emulator")
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -56,16 +58,12 @@ def choose(profile: Profile) -> Place:
         MissingToolError: It asks for the emulator, and a part of that is not installed.
     """
     wanted = profile.device.place
-    if wanted == "host":
-        return _host(profile)
-    if wanted == "emulator":
-        return _emulator(profile)
-    if wanted == "device":
-        return _device(profile)
+    if wanted != "auto":
+        return find(profile, wanted)
     passed_over: list[str] = []
-    for find in (_device, _emulator):
+    for kind in _PREFERRED:
         try:
-            place = find(profile)
+            place = find(profile, kind)
         except _NotThereError as lack:
             passed_over.append(lack.message)
         except MissingToolError as lack:
@@ -74,6 +72,17 @@ def choose(profile: Profile) -> Place:
             return Place(place.kind, place.transport, place.name, place.on_target, "; ".join(passed_over))
     place = _host(profile)
     return Place(place.kind, place.transport, place.name, place.on_target, "; ".join(passed_over))
+
+
+def find(profile: Profile, kind: Kind) -> Place:
+    """Return a profile's place of one kind.
+
+    Raises:
+        DeviceError: There is none now.
+        MissingToolError: A part of it is not installed.
+    """
+    finders = {"device": _device, "emulator": _emulator, "host": _host}
+    return finders[kind](profile)
 
 
 def open_place(place: Place, profile: Profile, state: Path) -> Transport:
@@ -137,6 +146,7 @@ def _emulator(profile: Profile) -> Place:
     qemu.need_plugins()
     cpus.need_libraries()
     building.compiler("aarch64")
+    building.host_compiler()  # for the plug-in that counts
     return Place("emulator", "qemu", name, on_target=False)
 
 
