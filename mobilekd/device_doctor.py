@@ -79,9 +79,11 @@ def _devices(profile: Profile, aim: Aim) -> Iterator[Check]:
     try:
         found = place.find(profile, "device")
     except (DeviceError, MissingToolError) as lack:
-        yield Check("device", "attached", False, lack.message, lack.hint, is_needed=aim.kind == "device")
+        yield Check(
+            "device", "attached", is_ok=False, detail=lack.message, mend=lack.hint, is_needed=aim.kind == "device"
+        )
     else:
-        yield Check("device", "attached", True, found.told, is_needed=aim.kind == "device")
+        yield Check("device", "attached", is_ok=True, detail=found.told, is_needed=aim.kind == "device")
 
 
 def _made(profile: Profile, aim: Aim, state: Path) -> Iterator[Check]:
@@ -97,7 +99,7 @@ def _made(profile: Profile, aim: Aim, state: Path) -> Iterator[Check]:
         try:
             found = runtimes.find(backend, aim.machine, state)
         except MissingToolError as lack:
-            yield Check("runtime", name, False, lack.message, lack.hint, is_needed=True)
+            yield Check("runtime", name, is_ok=False, detail=lack.message, mend=lack.hint, is_needed=True)
             continue
         absent = absent or found is None
         yield _once(profile, "runtime", name, found.library if found else None)

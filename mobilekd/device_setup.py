@@ -92,14 +92,16 @@ def need_tools(profile: Profile, state: Path, *, with_machine: bool) -> None:
 
 
 def _check_emulated(profile: Profile) -> None:
-    known = f"known CPUs: {', '.join(cpus.CPUS)}"
     if profile.target.abi not in cpus.EMULATED_ABIS:
         raise ConfigError(
-            f"profile {profile.name} is for {profile.target.abi}, and only {' and '.join(cpus.EMULATED_ABIS)} are emulated",
+            f"profile {profile.name} is for {profile.target.abi}; emulated are {' and '.join(cpus.EMULATED_ABIS)}",
             hint="mobilekd devices list shows what each profile is measured on",
         )
     if not profile.device.cpu:
-        raise ConfigError(f"profile {profile.name} names no CPU to emulate", hint=f"--set profile.device.cpu=; {known}")
+        raise ConfigError(
+            f"profile {profile.name} names no CPU to emulate",
+            hint=f"--set profile.device.cpu=NAME; known: {', '.join(cpus.CPUS)}",
+        )
     if not deployed_backends(profile):
         names = ", ".join(dict.fromkeys(one.backend for one in profile.deploy))
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The programs that measuring on a device or an emulator takes: which are here, in which version, what brings the rest."""
+"""The programs that measuring on a device or an emulator takes: which are here, and what brings the rest."""
 
 import importlib.util
 import shutil
@@ -60,7 +60,7 @@ def pip(*, is_needed: bool) -> Check:
     is_ok = importlib.util.find_spec("pip") is not None
     detail = metadata.version("pip") if is_ok else f"{sys.executable} has no pip, which downloads the runtimes"
     mend = "" if is_ok else f"{sys.executable} -m ensurepip"
-    return Check("runner", "pip", is_ok, detail, mend, is_needed and not is_ok)
+    return Check("runner", "pip", is_ok, detail, mend, is_needed)
 
 
 def program(area: str, name: str, *, is_needed: bool) -> Check:
