@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mobilekd.artifacts import Dataset, DeployedModel, LatencyReport, write_json
-from mobilekd.errors import ConfigError
+from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.profile import Profile
 from mobilekd.stage import Context, Inputs, Stage
 
@@ -25,7 +25,7 @@ class Benchmark(Stage):
 
     def for_profile(self, profile: Profile) -> tuple[Stage, ...]:
         """Return this stage with what it reads of the profile."""
-        kept = {key: getattr(profile, key) for key in ("name", "title", "target", "device", "benchmark")}
+        kept = {key: getattr(profile, key) for key in ("name", "title", "target", "device", "benchmark", "tolerance")}
         return (self.model_copy(update={"profile": Profile(**kept, deploy=profile.deploy[:1])}),)
 
     def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
@@ -38,7 +38,12 @@ class Benchmark(Stage):
         return {"host": host_name(), "place": place.kind, "on": f"{place.transport} {place.name}"}
 
     def run(self, inputs: Inputs, context: Context) -> None:
-        """Write latency.json."""
+        """Write latency.json.
+
+        Raises:
+            VerificationError: A shipped int8 model answers otherwise on the device than here; it is named.
+        """
+        from mobilekd.benchmarking.agreement import refusals
         from mobilekd.benchmarking.measure import Bench, Task
         from mobilekd.benchmarking.place import choose
         from mobilekd.measurement import Measured
@@ -55,6 +60,10 @@ class Benchmark(Stage):
         task = Task(models, test.normalized(part), test.labels[part])
         bench = Bench(profile, choose(profile), context.devices, context.scratch, context.progress)
         report: dict[str, Any] = bench.measure(task)
+        if wrong := refusals(report["rows"], profile.tolerance.agreement, report["ran_on"]):
+            kept = context.scratch / "latency.json"
+            write_json(kept, report)
+            raise VerificationError("\n".join(wrong), hint=f"drop that deployment for this target; all rows: {kept}")
         write_json(context.out / "latency.json", report)
 
     def _profile(self) -> Profile:
