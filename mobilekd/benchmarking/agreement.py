@@ -79,8 +79,8 @@ def refusals(rows: Iterable[Mapping[str, Any]], least: float, where: str) -> tup
             continue
         if found["same_answers"] < least * found["images"]:
             sentences.append(
-                f"{row['deployment']} on {where}: {found['images'] - found['same_answers']} of {found['images']} answers "
-                f"are not this host's (allowed {100 * (1 - least):.3g} %), logits differ by up to "
+                f"{row['deployment']} on {where}: {found['images'] - found['same_answers']} of {found['images']} "
+                f"answers are not this host's (allowed {100 * (1 - least):.3g} %), logits differ by up to "
                 f"{found['max_difference']:.3g}"
             )
     return tuple(sentences)
