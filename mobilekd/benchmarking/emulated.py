@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from mobilekd.benchmarking.running import Running
 from mobilekd.device.runner import Job
 
-_WARMUP_RUNS = 8
-"""ONNX Runtime 1.32 takes up to 0.7 % fewer instructions in one of its first five runs, and the same ones in all later."""
+_WARMUP_RUNS = 3
 _COUNTED_RUNS = 3
 
 
