@@ -7,8 +7,8 @@ Trials: A against A, and A against A with a busy-wait of 5 % of A's own median i
 `mobilekd.comparison`. Each block opens a session of its own: where a session lies in memory is worth a per cent or two,
 and two sessions that live through a whole measurement would be two models.
 
-Tools: p50 of `mobilekd bench --on host` against `litert-benchmark`, of the ai-edge-litert wheel, and against a loop in C
-(ort_loop.c) over the onnxruntime wheel's library; MobileNetV2 at 96 pixels in float, the same threads, a process a
+Tools: p50 of `mobilekd bench --on host` against `litert-benchmark`, of the ai-edge-litert wheel, and against a loop in
+C (ort_loop.c) over the onnxruntime wheel's library; MobileNetV2 at 96 pixels in float, the same threads, a process a
 block, in an order drawn for each round. litert-benchmark tells its median in hundredths of a millisecond.
 The whole takes about 8 minutes on an idle machine. Writes bench_trust.json and .md.
 """

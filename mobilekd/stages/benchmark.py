@@ -1,11 +1,12 @@
 """Measure every deployed model where it will run: what it costs there, and whether it answers as it does here."""
 
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mobilekd.artifacts import Dataset, DeployedModel, LatencyReport, write_json
-from mobilekd.errors import ConfigError, VerificationError
+from mobilekd.errors import ConfigError, MissingToolError, VerificationError
 from mobilekd.profile import Profile
 from mobilekd.stage import Context, Inputs, Stage
 
@@ -27,6 +28,21 @@ class Benchmark(Stage):
         """Return this stage with what it reads of the profile."""
         kept = {key: getattr(profile, key) for key in ("name", "title", "target", "device", "benchmark", "tolerance")}
         return (self.model_copy(update={"profile": Profile(**kept, deploy=profile.deploy[:1])}),)
+
+    def missing(self) -> tuple[str, ...]:
+        """Return what the chosen place lacks to build the runner; a device that is not there is told by `sources`."""
+        from mobilekd.benchmarking.place import choose
+        from mobilekd.device.building import compiler
+
+        if self.profile is None:
+            return ()
+        try:
+            place = choose(self.profile)
+            if place.kind == "host":
+                compiler(platform.machine())
+        except MissingToolError as lack:
+            return (f"{lack.message} ({lack.hint})",)
+        return ()
 
     def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
         """Return what the measurement is of beside the models: the device that is there now, and this host."""
