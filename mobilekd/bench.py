@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mobilekd.benchmarking.agreement import refusals
 from mobilekd.benchmarking.measure import Bench, Task
 from mobilekd.benchmarking.place import choose
 from mobilekd.cache import Cache
 from mobilekd.comparison import compare
-from mobilekd.errors import ConfigError, MissingToolError, StageError
+from mobilekd.errors import ConfigError, MissingToolError, StageError, VerificationError
 from mobilekd.measurement import Measured
 from mobilekd.profile import Profile
 from mobilekd.stage import Progress
@@ -71,6 +72,18 @@ def measure(paths: Sequence[Path], profile: Profile, cache: Cache, devices: Path
     compared = _compared(report["samples_ms"], models) if len(paths) == 2 else None
     head = {"schema": SCHEMA, "profile": profile.name, "mode": profile.benchmark.mode}
     return {**head, **report, "images_from": subject.images_from, "models": models, "comparison": compared}
+
+
+def check_answers(document: dict[str, Any], profile: Profile) -> None:
+    """Accept a measurement whose int8 models answer on the device as they do here.
+
+    Raises:
+        VerificationError: One does not; it is named.
+    """
+    if wrong := refusals(document["models"], profile.tolerance.agreement, document["ran_on"]):
+        raise VerificationError(
+            "\n".join(wrong), hint="that model is not what was proved on this host: don't ship it there"
+        )
 
 
 def _compared(samples_ms: dict[str, list[list[float]]], models: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -181,6 +181,7 @@ def bench(
             workshop.watcher,
         )
     show_bench.show_bench(document, as_json=as_json)
+    benches.check_answers(document, target)
 
 
 @app.command()

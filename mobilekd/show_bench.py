@@ -55,4 +55,6 @@ def _answers(row: Row) -> str:
         return "-"
     if found["exact_images"] == found["images"]:
         return f"bit-exact, {found['images']} images"
-    return f"{found['same_answers']}/{found['images']} same answers"
+    if found["same_answers"] == found["images"]:
+        return f"same answers, {found['exact_images']} of {found['images']} bit-exact"
+    return f"{found['images'] - found['same_answers']} of {found['images']} answers differ"

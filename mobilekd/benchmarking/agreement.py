@@ -1,7 +1,8 @@
 """What a model answered on the device, against what the same file answered on this host, image by image."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,6 +59,31 @@ def agree(device: "Float32", host: "Float32", labels: "NDArray[np.int64] | None"
         top1=None if labels is None else float((answers == labels).mean()),
         host_top1=None if labels is None else float((expected == labels).mean()),
     )
+
+
+def refusals(rows: Iterable[Mapping[str, Any]], least: float, where: str) -> tuple[str, ...]:
+    """Return a sentence for each shipped int8 model whose answers on the device are not those of this host.
+
+    Kernels of another instruction set round ties otherwise, so logits may be a step apart; answers must be the same on
+    the share of images that parity asks for on the host.
+
+    Args:
+        rows: Of latency.json; those without `on_device` say nothing.
+        least: Smallest share of images with the same answer, as `tolerance.agreement`.
+        where: The device, for the sentence.
+    """
+    sentences = []
+    for row in rows:
+        found = row.get("on_device")
+        if not found or not row["ships"] or row["precision"] != "int8":
+            continue
+        if found["same_answers"] < least * found["images"]:
+            sentences.append(
+                f"{row['deployment']} on {where}: {found['images'] - found['same_answers']} of {found['images']} "
+                f"answers are not this host's (allowed {100 * (1 - least):.3g} %), logits differ by up to "
+                f"{found['max_difference']:.3g}"
+            )
+    return tuple(sentences)
 
 
 def told(agreement: Agreement) -> str:

@@ -126,7 +126,10 @@ def _phone(serial: str) -> str:
     """Return the serial of the phone to use."""
     attached = adb.attached()
     if serial:
-        return serial  # what is wrong with a device that was named is told by the transport, in full
+        if ":" not in serial and serial not in attached:  # host:port is connected to when the device is taken
+            known = ", ".join(f"{name} ({state})" for name, state in attached.items()) or "none"
+            raise DeviceError(f"adb device {serial} is not attached; attached: {known}", hint="adb devices")
+        return serial
     ready = [name for name, state in attached.items() if state == "device"]
     if len(ready) == 1:
         return ready[0]
