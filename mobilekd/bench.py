@@ -201,7 +201,12 @@ def _lone(path: Path) -> Subject:
         facts = backend.describe(path)
     except StageError as refusal:  # no stage of ours made the file: it is the user's to mend
         raise ConfigError(refusal.message, hint=refusal.hint or f"is {path.suffix} what the file is?") from refusal
-    batch, *rest = facts.input.shape
-    height_first = rest if facts.input.layout == "NCHW" else [rest[-1], *rest[:-1]]
-    image = np.random.default_rng(0).normal(size=(batch, *height_first)).astype(np.float32)
+    batch, *sides = facts.input.shape
+    if batch != 1 or len(sides) != 3:
+        raise ConfigError(
+            f"{path} takes {list(facts.input.shape)}, and one image is measured at a time",
+            hint="export it for one image: [1, channels, height, width] or [1, height, width, channels]",
+        )
+    channels_first = sides if facts.input.layout == "NCHW" else [sides[-1], *sides[:-1]]
+    image = np.random.default_rng(0).normal(size=(1, *channels_first)).astype(np.float32)
     return Subject((Measured(path.name, path, facts),), image, None, "noise", {})
