@@ -142,7 +142,9 @@ def _check_there(path: Path) -> None:
         )
     if path.is_dir() and not (path / MANIFEST).is_file():
         inside = path / "bundle"
-        there = inside if (inside / MANIFEST).is_file() else "the .mobilekd.zip of a build, or the folder `bundle` in it"
+        there = (
+            inside if (inside / MANIFEST).is_file() else "the .mobilekd.zip of a build, or the folder `bundle` in it"
+        )
         raise ConfigError(f"{path} is a folder without {MANIFEST}, so it is no bundle", hint=f"give {there}")
 
 

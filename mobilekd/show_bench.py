@@ -54,5 +54,5 @@ def _answers(row: Row) -> str:
     if not found:
         return "-"
     if found["exact_images"] == found["images"]:
-        return f"bit-exact, {found['images']} images"
+        return f"bit-exact, {found['images']} image{'s' * (found['images'] != 1)}"
     return f"{found['same_answers']}/{found['images']} same answers"

@@ -160,22 +160,20 @@ def test_a_host_that_is_not_the_target_says_so(timed: Row) -> None:
     assert timed["ran_on"].endswith(", not the target")
 
 
-def test_a_run_that_fails_on_the_device_gives_nothing(tiny: Mapping[str, Model], devices: Path, tmp_path: Path) -> None:
-    pinned = small.profile(
-        benchmark=BenchmarkSettings(timed_runs=10, cores=(1000,)), place="emulator", cpu=small.CPU
-    )  # no such CPU: it is the device that finds out
+def test_cpus_of_the_device_are_not_asked_of_its_emulator(
+    tiny: Mapping[str, Model], devices: Path, tmp_path: Path
+) -> None:
+    pinned = small.profile(benchmark=BenchmarkSettings(cores=(1000,)), place="emulator", cpu=small.CPU)
+    document = measure(pinned, devices, tmp_path / "scratch", [measured(tiny["tflite"])])
+    assert document["rows"][0]["guest_instructions"]["runs"] == 3
+
+
+def test_a_cpu_that_the_host_lacks_ends_the_measurement(
+    tiny: Mapping[str, Model], host_state: Path, tmp_path: Path
+) -> None:
+    pinned = small.profile(benchmark=BenchmarkSettings(timed_runs=10, cores=(1000,)), place="host")
     with pytest.raises(DeviceError, match="the run is incomplete"):
-        measure(pinned, devices, tmp_path / "scratch", [measured(tiny["tflite"])])
-    assert left_behind(devices / "qemu") == []
-
-
-def left_behind(folder: Path) -> list[str]:
-    """Return working folders that belong to this process's uses."""
-    return [path.name for path in folder.glob("work-*") if (path / "mkdrun").is_file() and not is_held(path)]
-
-
-def is_held(work: Path) -> bool:
-    return work.with_suffix(".lock").exists()
+        measure(pinned, host_state, tmp_path / "scratch", [measured(tiny["tflite"])])
 
 
 def test_without_a_float_model_there_is_no_ratio() -> None:
@@ -186,5 +184,3 @@ def test_without_a_float_model_there_is_no_ratio() -> None:
 def test_a_ratio_of_times_is_that_of_the_medians() -> None:
     rows = [{"backend": "tflite", "precision": kind, "p50_ms": ms} for kind, ms in (("fp32", 6.0), ("int8", 2.0))]
     assert [row["int8_speedup"] for row in with_ratios(rows)] == [None, 3.0]
-
-
