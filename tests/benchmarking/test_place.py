@@ -59,7 +59,7 @@ def test_a_board_without_a_name_is_told_with_the_option() -> None:
 
 def test_a_board_that_was_named_and_is_not_there_is_never_passed_over() -> None:
     need("ssh")
-    with pytest.raises(DeviceError, match="nowhere.invalid"):
+    with pytest.raises(DeviceError, match=r"nowhere\.invalid"):
         choose(profile(transport="ssh", host="nowhere.invalid", cpu=CPU))
 
 

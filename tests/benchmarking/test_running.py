@@ -83,7 +83,7 @@ def facts_of(tiny: Mapping[str, Model], backend: str, *, runnable: bool) -> Depl
     [("tflite", True, True), ("mnn", True, True), ("tensorrt", True, False), ("tflite", False, False)],
 )
 def test_models_with_a_runtime_for_devices_are_known(
-    tiny: Mapping[str, Model], backend: str, runnable: bool, expected: bool
+    tiny: Mapping[str, Model], backend: str, *, runnable: bool, expected: bool
 ) -> None:
     facts = facts_of(tiny, backend, runnable=runnable)
     assert has_runtime(Measured("x", tiny["tflite"].file, facts)) is expected

@@ -102,13 +102,13 @@ def test_written_inputs_are_the_packed_ones(tmp_path) -> None:
 @pytest.mark.parametrize("given", [0, 239, 241, 480])
 def test_outputs_that_are_not_whole_are_told_in_bytes(given: int) -> None:
     form = TensorFacts("logits", (1, 60), "int8", "NC", 0.1, 0)
-    with pytest.raises(DeviceError, match=f"gave {given} bytes for 4 image.s., expected 240"):
+    with pytest.raises(DeviceError, match=rf"gave {given} bytes for 4 image\(s\), expected 240"):
         unpack(b"\0" * given, form, 4)
 
 
 def test_float_outputs_that_are_cut_in_a_number_are_told_in_bytes() -> None:
     form = TensorFacts("logits", (1, 10), "float32", "NC")
-    with pytest.raises(DeviceError, match="gave 39 bytes for 1 image.s., expected 40"):
+    with pytest.raises(DeviceError, match=r"gave 39 bytes for 1 image\(s\), expected 40"):
         unpack(b"\0" * 39, form, 1)
 
 
