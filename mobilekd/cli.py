@@ -44,6 +44,7 @@ from mobilekd.options import (
     UntilOption,
     device_overrides,
     overrides_of,
+    profile_overrides,
 )
 from mobilekd.workplace import open_workshop, watched
 
@@ -170,7 +171,7 @@ def bench(
     from mobilekd import bench as benches
     from mobilekd import config, show_bench
 
-    overrides = [*overrides_of(set_, None, skip_bad_images=False), *device_overrides(on, mode, images)]
+    overrides = [*profile_overrides(set_), *device_overrides(on, mode, images)]
     target = config.load_profile(profile, overrides)
     with open_workshop(cache) as workshop:
         document = benches.measure(

@@ -54,7 +54,7 @@ def _answers(row: Row) -> str:
     if not found:
         return "-"
     if found["exact_images"] == found["images"]:
-        return f"bit-exact, {found['images']} images"
+        return f"bit-exact, {found['images']} image{'s' * (found['images'] != 1)}"
     if found["same_answers"] == found["images"]:
         return f"same answers, {found['exact_images']} of {found['images']} bit-exact"
     return f"{found['images'] - found['same_answers']} of {found['images']} answers differ"

@@ -1,7 +1,7 @@
 """What a model costs on an emulated CPU: instructions of one inference, never time."""
 
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mobilekd.benchmarking.running import Running
 from mobilekd.device.runner import Job
@@ -36,16 +36,7 @@ class Counted:
 
 def count(running: Running, job: Job) -> Counted:
     """Count the instructions of one inference, after warm-up, on one thread (more threads do not repeat)."""
-    timed = Job(
-        backend=job.backend,
-        model=job.model,
-        inputs=job.inputs,
-        outputs=(),
-        samples=job.samples,
-        warmup_runs=_WARMUP_RUNS,
-        timed_runs=_COUNTED_RUNS,
-        threads=1,
-    )
+    timed = replace(job, outputs=(), warmup_runs=_WARMUP_RUNS, timed_runs=_COUNTED_RUNS, threads=1)
     outcome, counts = running.count(timed)
     totals = [one.total for one in counts]
     middle = statistics.median_low(totals)

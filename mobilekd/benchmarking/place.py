@@ -139,7 +139,10 @@ def _phone(serial: str) -> str:
             hint=f"choose one: export ANDROID_SERIAL={ready[0]}; or --set profile.device.place=emulator",
         )
     unready = ", ".join(f"{name} is {state}" for name, state in attached.items())
-    raise _NotThereError(f"no phone is ready: {unready}" if unready else "no phone is attached", hint="adb devices")
+    raise _NotThereError(
+        f"no phone is ready: {unready}" if unready else "no phone is attached",
+        hint="plug one in with USB debugging on: adb devices",
+    )
 
 
 def _emulator(profile: Profile) -> Place:

@@ -61,6 +61,7 @@ class Running:
             samples=len(images),
             threads=self.threads,
             cores=self.cores,
+            name=model.name,
         )
 
     def answers(self, model: Measured, job: Job) -> "Float32":
@@ -87,7 +88,7 @@ class Running:
         completed, counts = self.transport.run_counted(argv, timeout_s=_TIMEOUT_S)
         outcome = runner.outcome(job, completed)
         if len(counts) != job.timed_runs:
-            raise DeviceError(f"{job.model}: {len(counts)} of {job.timed_runs} runs were counted")
+            raise DeviceError(f"{job.name}: {len(counts)} of {job.timed_runs} runs were counted")
         return outcome, counts
 
     def _libraries(self, job: Job) -> Sequence[str]:

@@ -46,6 +46,7 @@ class Job:
         cores: CPUs to run on; empty for any.
         limit_ms: Timed runs go on until this time is over, too (MLPerf Mobile's rule for a release).
         time_sample: Which sample is timed.
+        name: Of the model, for messages; empty where its file says enough.
     """
 
     backend: str
@@ -59,6 +60,7 @@ class Job:
     cores: tuple[int, ...] = ()
     limit_ms: int | None = None
     time_sample: int = 0
+    name: str = ""
 
     def argv(self, libraries: Sequence[str], prefix: Sequence[str] = ()) -> list[str]:
         """Return the command line.
@@ -246,4 +248,4 @@ def _ending(code: int) -> str:
 
 def _failed(job: Job, what: str, completed: Completed) -> DeviceError:
     said = "".join(f"\n    {line}" for line in completed.stderr.splitlines()[-_STDERR_LINES:])
-    return DeviceError(f"{job.model} ({job.backend}): {PROGRAM} {what}; the run is incomplete{said}")
+    return DeviceError(f"{job.name or job.model} ({job.backend}): {PROGRAM} {what}; the run is incomplete{said}")

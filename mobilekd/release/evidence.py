@@ -98,7 +98,7 @@ class OnDevice(_Record):
     images: int
     exact_images: int
     same_answers: int
-    max_difference: float
+    max_difference: float | None
     top1: float | None
     host_top1: float | None
 
