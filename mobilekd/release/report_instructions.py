@@ -84,7 +84,7 @@ def _answers(row: LatencyRow, found: OnDevice) -> Html:
         ("n", count(found.images)),
         ("n", count(found.same_answers)),
         ("n", count(found.exact_images)),
-        ("n", f"{found.max_difference:.3g}"),
+        ("n", ABSENT if found.max_difference is None else f"{found.max_difference:.3g}"),
         ("n", percent(found.top1)),
         ("n", percent(found.host_top1)),
         kind="" if row.ships else "baseline",
