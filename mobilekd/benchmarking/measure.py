@@ -92,19 +92,20 @@ class Bench:
     def _on_device(self, task: Task, models: Sequence[Measured]) -> Row:
         settings = self.profile.benchmark
         backends = list(dict.fromkeys(str(model.facts.deployment["backend"]) for model in models))
-        with open_place(self.place, self.profile, self.state) as transport:
+        is_emulated = self.place.kind == "emulator"
+        with open_place(self.place, self.profile, self.state, self.progress.say) as transport:
             facts = transport.facts()
             running = prepare(
                 transport,
                 backends,
                 state=self.state,
                 scratch=self.scratch,
-                threads=1 if self.place.kind == "emulator" else settings.threads,
-                cores=settings.cores,
+                threads=1 if is_emulated else settings.threads,
+                cores=() if is_emulated else settings.cores,
                 progress=self.progress,
             )
             jobs, answers = self._answers(running, task, models)
-            costs = self._counted(running, jobs) if self.place.kind == "emulator" else self._timed(running, jobs)
+            costs = self._counted(running, jobs) if is_emulated else self._timed(running, jobs)
         rows = [{**_head(model), **costs["rows"][model.name], **answers.get(model.name, {})} for model in models]
         return {**costs, "rows": rows, "device": {**asdict(facts), "features": list(facts.features)}}
 
