@@ -65,7 +65,7 @@ def _by_clock(running: Running, job: Job) -> Counted:
     outcome, counts = running.count_by_clock(job)
     ordered = sorted(counts)
     # A tick of the kernel's timer adds 3,300 instructions to one run in X / 4 million, so the median of a model of
-    # X > 2 million has one. The least is not a usual run: the second one of ONNX Runtime takes 0.5 % less than all others.
+    # X > 2 million has one. The least is not a usual run: ONNX Runtime's second one takes 0.5 % less than all others.
     usual = ordered[(len(ordered) - 1) // 4]
     return Counted("icount", usual, ordered[0], ordered[-1], len(ordered), {}, _growth(outcome))
 

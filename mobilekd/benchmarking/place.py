@@ -76,9 +76,7 @@ def choose(profile: Profile) -> Place:
     return Place(place.kind, place.transport, place.name, place.on_target, "; ".join(passed_over))
 
 
-def open_place(
-    place: Place, profile: Profile, state: Path, say: Callable[[str], None] = lambda _: None
-) -> Transport:
+def open_place(place: Place, profile: Profile, state: Path, say: Callable[[str], None] = lambda _: None) -> Transport:
     """Return the transport of a place; entering it takes the device.
 
     Args:

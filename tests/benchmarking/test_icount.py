@@ -1,6 +1,6 @@
 """Instructions counted by the clock of a virtual machine, against those that the plug-in of qemu-user counts."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,20 +104,18 @@ def report(small, state, tmp_path_factory) -> dict[str, Any]:
 
 
 @pytest.fixture
-def qemu_without_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def qemu_without_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A qemu-aarch64 as Debian builds it since qemu 10, first on PATH; this host's own takes plug-ins."""
     program = tmp_path / "bin" / "qemu-aarch64"
     program.parent.mkdir()
     program.write_text('#!/bin/sh\necho "qemu-aarch64 version 10.0.2"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    yield program.parent
+    return program.parent
 
 
 def on(transport: Transport, state: Path, scratch: Path) -> Running:
-    return prepare(
-        transport, runtimes.backends(), state=state, scratch=scratch, threads=1, cores=(), progress=Silent()
-    )
+    return prepare(transport, runtimes.backends(), state=state, scratch=scratch, threads=1, cores=(), progress=Silent())
 
 
 @pytest.mark.parametrize("backend", ["tflite", "onnxruntime", "mnn"])
