@@ -51,6 +51,9 @@ class DeviceSettings(_Table):
     """ssh: the board, as `ssh HOST` takes it; empty means that none is attached."""
     cpu: str = ""
     """Emulator: the CPU model that stands for this profile's devices, as "cortex-a76"; empty means no emulator."""
+    emulator: Literal["auto", "qemu", "vm"] = "auto"
+    """What emulates it: "qemu" is qemu-user, whose plug-in counts instructions by class; "vm" is a virtual machine with
+    a kernel of its own, whose clock counts them (-icount). "auto": qemu-user where it takes plug-ins, else "vm"."""
     images: int = Field(default=200, ge=0)
     """First images of the test split that every model answers on the device or emulator."""
 

@@ -46,7 +46,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _counted_spread(counted: Row) -> str:
     if counted["smallest"] == counted["largest"]:
         return "identical"
-    return f"{100 * (counted['largest'] - counted['smallest']) / counted['total']:.3f} %"
+    kernel = " with the kernel's" if counted.get("counted_by") == "icount" else ""
+    return f"{100 * (counted['largest'] - counted['smallest']) / counted['total']:.3f} %{kernel}"
 
 
 def _answers(row: Row) -> str:

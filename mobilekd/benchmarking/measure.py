@@ -96,7 +96,7 @@ class Bench:
         settings = self.profile.benchmark
         backends = list(dict.fromkeys(str(model.facts.deployment["backend"]) for model in models))
         is_emulator = self.place.kind == "emulator"
-        with open_place(self.place, self.profile, self.state) as transport:
+        with open_place(self.place, self.profile, self.state, self.progress.say) as transport:
             facts = transport.facts()
             running = prepare(
                 transport,

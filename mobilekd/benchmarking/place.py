@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mobilekd.device import building, cpus
+from mobilekd.device import building, cpus, debs, guest
 from mobilekd.errors import DeviceError, MissingToolError
 from mobilekd.measurement import host_name, is_target
 from mobilekd.profile import Profile
 from mobilekd.transport import Transport
-from mobilekd.transports import adb, qemu, ssh
+from mobilekd.transports import adb, qemu, ssh, vm
 from mobilekd.transports.local import Local
 
 Kind = Literal["device", "emulator", "host"]
@@ -26,7 +26,7 @@ class Place:
 
     Attributes:
         kind: What it is.
-        transport: Plug-in that reaches it: "adb", "ssh", "qemu" or "local".
+        transport: Plug-in that reaches it: "adb", "ssh", "qemu", "vm" or "local".
         name: Which one: a serial, an ssh host, a CPU model, this host's processor.
         on_target: Whether its times are those of the profile's target.
         why: Why it is no device, where the profile left the choice to us; else empty.
@@ -42,7 +42,7 @@ class Place:
     def told(self) -> str:
         """Return the place for a table, as "emulated cortex-a76, not a device"."""
         if self.kind == "emulator":
-            return f"emulated {self.name}"
+            return f"emulated {self.name}" + (" (virtual machine)" if self.transport == "vm" else "")
         if self.kind == "host":
             return f"host ({platform.machine()})" + ("" if self.on_target else ", not the target")
         return f"{self.transport} {self.name}"
@@ -85,18 +85,23 @@ def find(profile: Profile, kind: Kind) -> Place:
     return finders[kind](profile)
 
 
-def open_place(place: Place, profile: Profile, state: Path) -> Transport:
+def open_place(place: Place, profile: Profile, state: Path, say: Callable[[str], None] = lambda _: None) -> Transport:
     """Return the transport of a place; entering it takes the device.
 
     Args:
         place: What `choose` gave.
         profile: Whose device.
         state: Folder of this host for what is built, downloaded and locked.
+        say: Takes a line of progress, where the parts of the virtual machine are made first.
+
+    Raises:
+        MissingToolError: Those parts can't be made on this host.
     """
     makers: dict[str, Callable[[], Transport]] = {
         "adb": lambda: adb.Adb(place.name, state=state),
         "ssh": lambda: ssh.Ssh(profile.device.host, state=state),
         "qemu": lambda: qemu.Qemu(state, place.name),
+        "vm": lambda: _machine(place.name, state, say),
         "local": lambda: Local(state),
     }
     return makers[place.transport]()
@@ -149,11 +154,51 @@ def _emulator(profile: Profile) -> Place:
     name = profile.device.cpu
     if not name:
         raise _NotThereError(f"profile {profile.name} names no CPU to emulate", hint=f"known: {', '.join(cpus.CPUS)}")
-    qemu.need_plugins()
+    transport = _EMULATORS[profile.device.emulator]()
     cpus.need_libraries()
     building.compiler("aarch64")
-    building.host_compiler()  # for the plug-in that counts
-    return Place("emulator", "qemu", name, on_target=False)
+    if transport == "qemu":
+        building.host_compiler()  # for the plug-in that counts
+    return Place("emulator", transport, name, on_target=False)
+
+
+def _by_plugin() -> str:
+    qemu.need_plugins()
+    return "qemu"
+
+
+def _by_clock() -> str:
+    vm.find_client()
+    return "vm"
+
+
+def _either() -> str:
+    """Return "qemu" where the plug-in can count, else "vm".
+
+    Raises:
+        MissingToolError: Neither can. It is told what qemu-user lacks; or, where that is installed and takes no
+            plug-ins, what the virtual machine lacks.
+    """
+    try:
+        return _by_plugin()
+    except MissingToolError as lack:
+        user = lack
+    try:
+        debs.need_apt()
+        return _by_clock()
+    except MissingToolError as lack:
+        if not qemu.is_installed():
+            raise user from lack
+        message = f"{user.message}, and a virtual machine can't count them: {lack.message}"
+        raise MissingToolError(message, hint=lack.hint) from lack
+
+
+_EMULATORS: dict[str, Callable[[], str]] = {"auto": _either, "qemu": _by_plugin, "vm": _by_clock}
+
+
+def _machine(cpu: str, state: Path, say: Callable[[str], None]) -> vm.Vm:
+    guest.prepare(state, say)
+    return vm.Vm(cpus.cpu(cpu).qemu, state=state, via=vm.find_client(), icount=True)
 
 
 def _host(profile: Profile) -> Place:

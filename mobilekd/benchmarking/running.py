@@ -14,6 +14,7 @@ from mobilekd.measurement import Measured
 from mobilekd.stage import Progress
 from mobilekd.transport import Transport
 from mobilekd.transports.qemu import Counts, Qemu
+from mobilekd.transports.vm import Vm
 
 if TYPE_CHECKING:
     from mobilekd.backend import Float32, TensorFacts
@@ -75,7 +76,7 @@ class Running:
         return runner.run(self.transport, job, self._libraries(job), timeout_s=_TIMEOUT_S, prefix=self.prefix)
 
     def count(self, job: Job) -> tuple[Outcome, tuple[Counts, ...]]:
-        """Run a job on an emulated CPU; return it and the instructions of each timed run.
+        """Run a job under qemu-user; return it and the instructions of each timed run, as the plug-in counts them.
 
         Raises:
             DeviceError: The emulator counted fewer runs than there were.
@@ -90,6 +91,19 @@ class Running:
         if len(counts) != job.timed_runs:
             raise DeviceError(f"{job.name}: {len(counts)} of {job.timed_runs} runs were counted")
         return outcome, counts
+
+    def count_by_clock(self, job: Job) -> tuple[Outcome, tuple[int, ...]]:
+        """Run a job on a virtual machine whose clock counts; return it and the instructions of each timed run.
+
+        Those of the kernel are among them. The clock moves in steps of 16.
+
+        Raises:
+            DeviceError: There is no such clock.
+        """
+        if not isinstance(self.transport, Vm) or not self.transport.is_counting:
+            raise DeviceError("the device's clock shows time and counts no instructions", hint="Vm(icount=True)")
+        outcome = self.run(job)
+        return outcome, tuple(round(run_ms * 1e6) for run_ms in outcome.latencies_ms)
 
     def _libraries(self, job: Job) -> Sequence[str]:
         return runner.library_names(job.backend, self.names)

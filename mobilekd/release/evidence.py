@@ -111,6 +111,9 @@ class Instructions(_Record):
     largest: int
     runs: int
     classes: dict[str, int] = {}
+    """Empty where the clock of a virtual machine counted."""
+    counted_by: str = "plug-in"
+    """"plug-in" of qemu-user, or "icount": the clock of a virtual machine, kernel and all."""
 
 
 class LatencyRow(_Record):

@@ -58,7 +58,8 @@ def spread_told(counted: Instructions) -> str:
     """
     if counted.smallest == counted.largest:
         return f"{counted.runs} runs, identical"
-    return f"{counted.runs} runs, {100 * (counted.largest - counted.smallest) / counted.total:.3f} % apart"
+    kernel = " with the kernel's instructions" if counted.counted_by == "icount" else ""
+    return f"{counted.runs} runs, {100 * (counted.largest - counted.smallest) / counted.total:.3f} % apart{kernel}"
 
 
 def answers_table(evidence: Evidence) -> Html:
