@@ -126,7 +126,8 @@ def _subject(paths: Sequence[Path], profile: Profile, cache: Cache, folder: Path
         replace(model, name=f"{letter}: {model.name}")
         for letter, model in zip("AB", (first.models[0], second.models[0]), strict=True)
     )
-    return Subject(named, first.images, first.labels, first.images_from, {})
+    top1 = {model.name: one.top1.get(one.models[0].name) for model, one in zip(named, (first, second), strict=True)}
+    return Subject(named, first.images, first.labels, first.images_from, top1)
 
 
 def _one(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subject:

@@ -16,6 +16,9 @@ from mobilekd.transports import adb, qemu, ssh, vm
 from mobilekd.transports.local import Local
 
 Kind = Literal["device", "emulator", "host"]
+_ANDROID_EMULATOR = "emulator-"
+"""Start of the serial of Android's own emulator; it is measured when it is named, and never called the target."""
+_NO_PHONE = "an emulator, whose times are not those of a phone"
 
 _PREFERRED: tuple[Kind, ...] = ("device", "emulator")
 
@@ -114,7 +117,8 @@ class _NotThereError(DeviceError):
 def _device(profile: Profile) -> Place:
     settings = profile.device
     if settings.transport == "adb":
-        return Place("device", "adb", _phone(settings.serial or os.environ.get("ANDROID_SERIAL", "")), on_target=True)
+        serial = _phone(settings.serial or os.environ.get("ANDROID_SERIAL", ""))
+        return Place("device", "adb", serial, on_target=not serial.startswith(_ANDROID_EMULATOR))
     if settings.transport == "ssh":
         if not settings.host:
             raise _NotThereError("no board is named", hint="--set profile.device.host=HOST, as `ssh HOST` takes it")
@@ -135,7 +139,7 @@ def _phone(serial: str) -> str:
             known = ", ".join(f"{name} ({state})" for name, state in attached.items()) or "none"
             raise DeviceError(f"adb device {serial} is not attached; attached: {known}", hint="adb devices")
         return serial
-    ready = [name for name, state in attached.items() if state == "device"]
+    ready = [name for name, state in attached.items() if state == "device" and not name.startswith(_ANDROID_EMULATOR)]
     if len(ready) == 1:
         return ready[0]
     if ready:
@@ -143,7 +147,7 @@ def _phone(serial: str) -> str:
             f"{len(ready)} adb devices are attached: {', '.join(ready)}",
             hint=f"choose one: export ANDROID_SERIAL={ready[0]}; or --set profile.device.place=emulator",
         )
-    unready = ", ".join(f"{name} is {state}" for name, state in attached.items())
+    unready = ", ".join(f"{name} is {_NO_PHONE if state == 'device' else state}" for name, state in attached.items())
     raise _NotThereError(
         f"no phone is ready: {unready}" if unready else "no phone is attached",
         hint="plug one in with USB debugging on: adb devices",
