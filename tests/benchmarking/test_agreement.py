@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from mobilekd.benchmarking.agreement import agree
+from mobilekd.benchmarking.agreement import agree, refusals
 
 HOST = np.float32([[1, 2, 3], [9, 5, 1], [0, 4, 2], [7, 7, 8]])
 LABELS = np.array([2, 0, 2, 2])
@@ -67,3 +67,29 @@ def test_a_comparison_with_a_nan_can_be_written_as_json() -> None:
 
 def test_minus_zero_is_zero() -> None:
     assert agree(np.float32([[-0.0, 1]]), np.float32([[0.0, 1]])).is_exact
+
+
+def row(same: int, **changed: object) -> dict[str, object]:
+    found = {"images": 200, "exact_images": 0, "same_answers": same, "max_difference": 0.5}
+    return {"deployment": "mnn-int8", "ships": True, "precision": "int8", "on_device": found, **changed}
+
+
+def test_answers_below_the_least_share_are_told_with_their_number() -> None:
+    (told,) = refusals([row(197)], 0.99, "adb 0123")
+    assert told == (
+        "mnn-int8 on adb 0123: 3 of 200 answers are not this host's (allowed 1 %); logits differ by up to 0.5"
+    )
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        row(198),
+        row(0, ships=False),
+        row(0, precision="fp32"),
+        row(0, on_device=None),
+    ],
+    ids=["exactly the least share", "a baseline", "a float model", "nothing compared"],
+)
+def test_these_are_not_refused(held: dict[str, object]) -> None:
+    assert refusals([held], 0.99, "adb 0123") == ()

@@ -93,6 +93,18 @@ def test_a_phone_that_is_not_ready_is_named_with_its_state(fake_adb) -> None:
         choose(profile(place="device", transport="adb"))
 
 
+def test_android_s_emulator_is_no_phone(fake_adb) -> None:
+    fake_adb("emulator-5554 device")
+    with pytest.raises(DeviceError, match="no phone is ready: emulator-5554"):
+        choose(profile(place="device", transport="adb"))
+
+
+def test_android_s_emulator_that_is_named_is_not_the_target(fake_adb) -> None:
+    fake_adb("emulator-5554 device")
+    place = choose(profile(transport="adb", serial="emulator-5554"))
+    assert (place.kind, place.name, place.on_target) == ("device", "emulator-5554", False)
+
+
 def test_two_phones_are_named_and_none_is_chosen(fake_adb) -> None:
     fake_adb("0123 device", "4567 device")
     with pytest.raises(DeviceError, match="2 adb devices are attached: 0123, 4567") as caught:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mobilekd.release.evidence import Instructions, LatencyRow
-from mobilekd.release.report_instructions import instruction_table, spread_told
+from mobilekd.release.report_instructions import answers_table, instruction_table, spread_told
 
 from .workshop import EMULATOR, Workshop
 
@@ -53,9 +53,26 @@ def test_equal_counts_are_told_as_identical_and_others_by_how_much(emulated: str
     assert "3 runs, 1.000 % apart" in line_of(emulated, "onnxruntime-int8")
 
 
-def test_answers_that_differ_are_counted(emulated: str) -> None:
-    assert "3 differ" in line_of(emulated, "mnn-int8")
-    assert "bit-exact" in line_of(emulated, "tflite-int8")
+def answers_of(page: str, model: str) -> list[str]:
+    """Return the numbers of a model in the table of its answers on the emulator."""
+    part = section(page, "Cost on the emulator").partition(f"Answers on {EMULATOR}")[2]
+    line = next(one for one in re.findall("<tr.*?</tr>", part, flags=re.DOTALL) if f">{model}<" in one)
+    return re.findall('<td class="n">(.*?)</td>', line)
+
+
+@pytest.mark.parametrize(
+    ("model", "numbers"),
+    [
+        ("tflite-int8", ["200", "200", "200", "0", "98.61 %", "98.61 %"]),
+        ("mnn-int8", ["200", "199", "197", "0.125", "98.06 %", "98.06 %"]),
+    ],
+)
+def test_answers_are_counted_against_the_host(emulated: str, model: str, numbers: list[str]) -> None:
+    assert answers_of(emulated, model) == numbers
+
+
+def test_a_host_has_no_table_of_answers(tmp_path: Path) -> None:
+    assert answers_table(Workshop(tmp_path).evidence()) == ""
 
 
 def test_a_model_that_was_not_run_is_listed_with_its_note(emulated: str) -> None:
