@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from mobilekd.artifacts import Dataset, DeployedModel, LatencyReport, write_json
 from mobilekd.errors import ConfigError, MissingToolError, VerificationError
-from mobilekd.profile import Profile
+from mobilekd.profile import Profile, Tolerance
 from mobilekd.stage import Context, Inputs, Stage
 
 
@@ -26,7 +26,8 @@ class Benchmark(Stage):
 
     def for_profile(self, profile: Profile) -> tuple[Stage, ...]:
         """Return this stage with what it reads of the profile."""
-        kept = {key: getattr(profile, key) for key in ("name", "title", "target", "device", "benchmark", "tolerance")}
+        kept = {key: getattr(profile, key) for key in ("name", "title", "target", "device", "benchmark")}
+        kept["tolerance"] = Tolerance(agreement=profile.tolerance.agreement)
         return (self.model_copy(update={"profile": Profile(**kept, deploy=profile.deploy[:1])}),)
 
     def missing(self) -> tuple[str, ...]:
