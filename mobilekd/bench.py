@@ -40,7 +40,9 @@ class Subject:
     top1: dict[str, float | None]
 
 
-def measure(paths: Sequence[Path], profile: Profile, cache: Cache, devices: Path, progress: Progress) -> dict[str, Any]:
+def measure(
+    paths: Sequence[Path], profile: Profile, cache: Cache, devices: Path, progress: Progress, *, layers: bool = False
+) -> dict[str, Any]:
     """Return the document of `mobilekd bench --json` (docs/devices.md).
 
     A bundle's models answer the test split, which is found in the cache by its digests; without it they answer the
@@ -52,6 +54,7 @@ def measure(paths: Sequence[Path], profile: Profile, cache: Cache, devices: Path
         cache: Where the test split may be.
         devices: Folder of this host for what is built and downloaded for devices.
         progress: Where to show progress.
+        layers: Whether each model says what each of its layers costs.
 
     Raises:
         ConfigError: Nothing is there, or two files can't be compared.
@@ -64,7 +67,7 @@ def measure(paths: Sequence[Path], profile: Profile, cache: Cache, devices: Path
         folder = Path(name)
         subject = _subject(paths, profile, cache, folder)
         _check_runnable(paths, subject.models, place)
-        bench = Bench(profile, place, devices, folder, progress)
+        bench = Bench(profile, place, devices, folder, progress, layers=layers)
         report = bench.measure(Task(subject.models, subject.images, subject.labels))
     models = [{**row, "top1": subject.top1.get(row["deployment"])} for row in report.pop("rows")]
     compared = _compared(report["samples_ms"], models) if len(paths) == 2 else None

@@ -163,6 +163,7 @@ def bench(
     on: OnOption = None,
     mode: ModeOption = None,
     images: DeviceImagesOption = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Show what each layer costs.")] = False,
     set_: SetOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
@@ -180,6 +181,7 @@ def bench(
             workshop.cache,
             workshop.toolchains.parent / "devices",
             workshop.watcher,
+            layers=layers,
         )
     show_bench.show_bench(document, as_json=as_json)
     benches.check_answers(document, target)

@@ -54,6 +54,9 @@ class DeviceSettings(_Table):
     emulator: Literal["auto", "qemu", "vm"] = "auto"
     """What emulates it: "qemu" is qemu-user, whose plug-in counts instructions by class; "vm" is a virtual machine with
     a kernel of its own, whose clock counts them (-icount). "auto": qemu-user where it takes plug-ins, else "vm"."""
+    runner: Literal["auto", "native", "python"] = "auto"
+    """What runs the models: mkdrun, or its twin in Python with the packages that the device has; "auto" is mkdrun, and
+    Python where that can't be built for the device's machine. The result says which."""
     images: int = Field(default=200, ge=0)
     """First images of the test split that every model answers on the device or emulator."""
 

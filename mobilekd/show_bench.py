@@ -1,6 +1,6 @@
 """The result of a measurement on stdout: never a number without what it is and where it was taken."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilekd.console import print_json, print_table
@@ -8,6 +8,7 @@ from mobilekd.console import print_json, print_table
 Row = Mapping[str, Any]
 
 _NOT_MEASURED = "not measured"
+_LAYERS_SHOWN = 15
 _HEADS = ("model", "cost", "spread", "on the device", "verdict", "measured on")
 
 
@@ -17,6 +18,8 @@ def show_bench(document: Row, *, as_json: bool) -> None:
         print_json(document)
         return
     print_table(_HEADS, [_cells({**row, "ran_on": document["ran_on"]}) for row in document["models"]])
+    for row in document["models"]:
+        _show_layers(row)
     if document["why"]:
         print(f"\nnot on a device: {document['why']}")
     for worry in document["worries"]:
@@ -36,6 +39,33 @@ def cost_cells(row: Row) -> tuple[str, str, str, str]:
     interval = row.get("ci95_ms")
     spread = f"{interval[0]:.3f}-{interval[1]:.3f} ms" if interval else "-"
     return f"{row['p50_ms']:.3f} ms", spread, _answers(row), " ".join(filter(None, (row.get("latency_kind"), place)))
+
+
+def _show_layers(row: Row) -> None:
+    """Show the most expensive layers, and all others as one line; nothing where they were not asked for."""
+    layers = row.get("layers")
+    if layers is None:
+        return
+    print(f"\n{row['deployment']}: what each layer costs")
+    if not layers:
+        print(f"not known: {row['layers_note']}")
+        return
+    rest = layers[_LAYERS_SHOWN:]
+    lines = [(one["name"], one["operator"], layer_cost(one), f"{100 * one['share']:.1f} %") for one in layers]
+    others = (
+        [(f"{len(rest)} others", "", layer_cost(summed(rest)), f"{100 * summed(rest)['share']:.1f} %")] if rest else []
+    )
+    print_table(("layer", "operator", "cost", "share"), [*lines[:_LAYERS_SHOWN], *others])
+
+
+def layer_cost(layer: Row) -> str:
+    """Return what a layer costs, in its unit."""
+    return f"{layer['instructions'] / 1e3:,.1f} k instr." if "instructions" in layer else f"{layer['ms']:.4f} ms"
+
+
+def summed(layers: Sequence[Row]) -> Row:
+    """Return the costs of some layers as those of one; they have one unit, and at least one of them is there."""
+    return {key: sum(one[key] for one in layers) for key in ("ms", "instructions", "share") if key in layers[0]}
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mobilekd import measurement
 from mobilekd.benchmarking import emulated
 from mobilekd.benchmarking.agreement import Agreement, agree
+from mobilekd.benchmarking.layer_names import read_names
+from mobilekd.benchmarking.layers import layers_of
 from mobilekd.benchmarking.place import Place, open_place
 from mobilekd.benchmarking.running import Running, has_runtime, prepare
 from mobilekd.benchmarking.timed import Timed, time_models
@@ -53,6 +55,7 @@ class Bench:
     Attributes:
         state: Folder of this host for what is built and downloaded for devices.
         scratch: A directory that exists.
+        layers: Whether each row says what each layer costs, from runs of their own.
     """
 
     profile: Profile
@@ -60,6 +63,7 @@ class Bench:
     state: Path
     scratch: Path
     progress: Progress
+    layers: bool = False
 
     def measure(self, task: Task) -> Row:
         """Return latency.json: rows, raw samples of each block, and the device.
@@ -106,10 +110,21 @@ class Bench:
                 threads=1 if is_emulator else settings.threads,
                 cores=() if is_emulator else settings.cores,  # they are CPUs of the device, not of its emulator's host
                 progress=self.progress,
+                choice=self.profile.device.runner,
             )
             jobs, answers = self._answers(running, task, models)
             costs = self._counted(running, jobs) if is_emulator else self._timed(running, jobs)
-        rows = [{**_head(model), **costs["rows"][model.name], **answers.get(model.name, {})} for model in models]
+            layers = self._by_layer(running, models, jobs) if self.layers else {}
+        rows = [
+            {
+                **_head(one),
+                "measured_by": running.measured_by,
+                **costs["rows"][one.name],
+                **answers.get(one.name, {}),
+                **layers.get(one.name, {}),
+            }
+            for one in models
+        ]
         return {**costs, "rows": rows, "device": {**asdict(facts), "features": list(facts.features)}}
 
     def _answers(
@@ -173,8 +188,18 @@ class Bench:
         rows = {name: _timed_row(timed, name, self.profile.benchmark.threads) for name in jobs}
         return {"rows": rows, "samples_ms": samples, "worries": list(timed.worries)}
 
+    def _by_layer(self, running: Running, models: Sequence[Measured], jobs: Mapping[str, Job]) -> dict[str, Row]:
+        found = {}
+        names = read_names(models)
+        with self.progress.bar("layers", len(models)) as bar:
+            for model in models:
+                layers, why = layers_of(running, model, jobs[model.name], names)
+                found[model.name] = {"layers": [one.to_json() for one in layers], "layers_note": why}
+                bar.advance(1, model.name)
+        return found
+
     def _by_python(self, task: Task, models: Sequence[Measured]) -> Row:
-        return measurement.measure(
+        found = measurement.measure(
             models,
             task.images[:1],
             target=self.profile.target,
@@ -182,6 +207,7 @@ class Bench:
             scratch=self.scratch,
             progress=self.progress,
         )
+        return {**found, "rows": [{**row, "measured_by": "python"} for row in found["rows"]]}
 
 
 def lack_of(model: Measured, place: Place) -> str:

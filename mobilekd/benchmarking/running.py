@@ -1,15 +1,15 @@
 """Models on one device: what is pushed once, and the jobs that run there."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mobilekd.benchmarking import tensors
 from mobilekd.device import runner, runtimes
 from mobilekd.device.runner import Job, Outcome
-from mobilekd.errors import DeviceError
+from mobilekd.errors import ConfigError, DeviceError, MissingToolError
 from mobilekd.measurement import Measured
 from mobilekd.stage import Progress
 from mobilekd.transport import Transport
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 900.0
 _OUT = "out.bin"
+_LAYERS = "layers.json"
 _RAN = 2
 """mkdrun's exit code without arguments: it started."""
+_IMPORTED = 6
+"""The exit code of either runner for a model that is not there: the runtime was loaded before."""
 
 
 def has_runtime(model: Measured) -> bool:
@@ -37,9 +40,10 @@ class Running:
     Attributes:
         transport: The device, taken.
         names: Files of the kit.
-        prefix: Words before the runner, where it brings its own C library.
+        prefix: Words before the runner, where it brings its own C library or is in Python.
         scratch: A directory of this host.
         threads, cores: Of every job.
+        by_python: Whether the runner is mkdrun's twin in Python.
     """
 
     transport: Transport
@@ -48,6 +52,12 @@ class Running:
     scratch: Path
     threads: int
     cores: tuple[int, ...]
+    by_python: bool = False
+
+    @property
+    def measured_by(self) -> str:
+        """Return which runner gave the results: "mkdrun" or "python"."""
+        return "python" if self.by_python else runner.PROGRAM
 
     def job(self, model: Measured, images: "Float32") -> Job:
         """Push a model and its inputs [n, channels, height, width]; return a job that answers them all, untimed."""
@@ -73,7 +83,7 @@ class Running:
 
     def run(self, job: Job) -> Outcome:
         """Run a job to its end."""
-        return runner.run(self.transport, job, self._libraries(job), timeout_s=_TIMEOUT_S, prefix=self.prefix)
+        return runner.run(self.transport, job, self._argv(job), timeout_s=_TIMEOUT_S)
 
     def count(self, job: Job) -> tuple[Outcome, tuple[Counts, ...]]:
         """Run a job under qemu-user; return it and the instructions of each timed run, as the plug-in counts them.
@@ -81,13 +91,7 @@ class Running:
         Raises:
             DeviceError: The emulator counted fewer runs than there were.
         """
-        if not isinstance(self.transport, Qemu):
-            raise DeviceError(
-                "instructions are counted on the emulator only", hint="--set profile.device.place=emulator"
-            )
-        argv = job.argv(self._libraries(job), self.prefix)
-        completed, counts = self.transport.run_counted(argv, timeout_s=_TIMEOUT_S)
-        outcome = runner.outcome(job, completed)
+        outcome, counts = self._counted(job)
         if len(counts) != job.timed_runs:
             raise DeviceError(f"{job.name}: {len(counts)} of {job.timed_runs} runs were counted")
         return outcome, counts
@@ -105,8 +109,31 @@ class Running:
         outcome = self.run(job)
         return outcome, tuple(round(run_ms * 1e6) for run_ms in outcome.latencies_ms)
 
-    def _libraries(self, job: Job) -> Sequence[str]:
-        return runner.library_names(job.backend, self.names)
+    def layers(self, job: Job) -> str:
+        """Run a job whose timed runs are divided into layers; return what mkdrun or the runtime wrote of them.
+
+        On an emulated CPU its microseconds are instructions.
+        """
+        divided = replace(job, profile_out=_LAYERS)
+        if isinstance(self.transport, Qemu):
+            self._counted(divided, clock="instructions")
+        else:
+            self.run(divided)
+        self.transport.pull(_LAYERS, self.scratch / _LAYERS)
+        return (self.scratch / _LAYERS).read_text(encoding="utf-8", errors="replace")
+
+    def _counted(self, job: Job, clock: Literal["real", "instructions"] = "real") -> tuple[Outcome, tuple[Counts, ...]]:
+        if not isinstance(self.transport, Qemu):
+            raise DeviceError(
+                "instructions are counted on the emulator only", hint="--set profile.device.place=emulator"
+            )
+        completed, counts = self.transport.run_counted(self._argv(job), timeout_s=_TIMEOUT_S, clock=clock)
+        return runner.outcome(job, completed), counts
+
+    def _argv(self, job: Job) -> list[str]:
+        if self.by_python:
+            return job.argv((), self.prefix, runner.PYTHON_PROGRAM)
+        return job.argv(runner.library_names(job.backend, self.names), self.prefix)
 
     def _input(self, images: "Float32", facts: "TensorFacts") -> Path:
         """Return the file of some images in a model's own format; models of one format share it."""
@@ -126,24 +153,67 @@ def prepare(
     threads: int,
     cores: tuple[int, ...],
     progress: Progress,
+    choice: Literal["auto", "native", "python"] = "auto",
 ) -> Running:
-    """Put the runner and the runtimes on a device, with a C library of their own where the device's does not do.
+    """Put a runner on a device: mkdrun with the runtimes, and a C library of their own where the device's does not do.
+
+    Args:
+        transport: The device, taken.
+        backends: As "tflite".
+        state: Folder of this host for what is built and downloaded for devices.
+        scratch: A directory of this host.
+        threads: Of every job.
+        cores: Of every job.
+        progress: Told when something is built or downloaded, and when Python takes mkdrun's place.
+        choice: As `DeviceSettings.runner`.
 
     Raises:
-        MissingToolError: No compiler or package index for the device's machine.
+        MissingToolError: No compiler or package index for the device's machine, and no Python with the runtimes on it.
         DeviceError: The runner does not start on the device; the message says what it printed.
     """
+    plain = Running(transport, (), (), scratch, threads, cores)
+    if choice == "python":
+        if lack := _python_lack(transport, backends):
+            raise MissingToolError(lack, hint='install it on the device, or set profile.device.runner = "native"')
+        return replace(plain, prefix=runner.PYTHON, by_python=True)
     machine = transport.facts().machine
-    kit = runner.kit(machine, backends, state, progress)
+    try:
+        kit = runner.kit(machine, backends, state, progress)
+    except (MissingToolError, ConfigError) as cause:
+        if choice == "native":
+            raise
+        if lack := _python_lack(transport, backends):
+            raise MissingToolError(f"{cause.message}; and {lack}", hint=cause.hint) from cause
+        progress.say(f"{cause.message}: the device's own Python runs the models")
+        return replace(plain, prefix=runner.PYTHON, by_python=True)
+    return replace(plain, names=tuple(kit), prefix=_started(transport, kit, machine))
+
+
+def _started(transport: Transport, kit: Mapping[str, Path], machine: str) -> tuple[str, ...]:
+    """Push mkdrun and start it once; return the words that it needs before it."""
     transport.push(kit)
     started = transport.run([f"./{runner.PROGRAM}"], timeout_s=60)
     prefix: tuple[str, ...] = ()
     if started.returncode != _RAN and machine == "aarch64":
         prefix = runner.CAPSULE
-        capsule = runner.capsule_files()
-        transport.push(capsule)
+        transport.push(runner.capsule_files())
         started = transport.run([*prefix, f"./{runner.PROGRAM}"], timeout_s=60)
     if started.returncode != _RAN:
         said = (started.stderr or started.stdout).strip()
         raise DeviceError(f"{runner.PROGRAM} does not start on {transport.facts().name} ({machine}): {said}")
-    return Running(transport, tuple(kit), prefix, scratch, threads, cores)
+    return prefix
+
+
+def _python_lack(transport: Transport, backends: Sequence[str]) -> str:
+    """Push the runner in Python; return what the device lacks to run it, or nothing.
+
+    A model that is not there is refused only after the runtime was imported.
+    """
+    transport.push(runner.python_kit())
+    for backend in backends:
+        probe = Job(backend, "no-model", ("no-input",), (), 0)
+        done = transport.run(probe.argv((), runner.PYTHON, runner.PYTHON_PROGRAM), timeout_s=120)
+        if done.returncode != _IMPORTED:
+            last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:]
+            return f"{transport.facts().name} can't run {backend} by Python: {''.join(last) or 'no python3'}"
+    return ""

@@ -52,7 +52,7 @@ class _Recipe:
 
 
 _RUNNER = _Recipe(
-    sources=("mkdrun.c", "litert.c", "ort.c", "mnn.c", "python_stubs.c"),
+    sources=("mkdrun.c", "layers.c", "litert.c", "ort.c", "mnn.c", "python_stubs.c"),
     headers=("mkdrun.h",),
     # The old kind of rpath also serves the libraries that a library needs. -rdynamic: see python_stubs.c.
     flags=("-rdynamic", "-Wl,-rpath,$ORIGIN", "-Wl,--disable-new-dtags"),

@@ -16,6 +16,10 @@ PROGRAM = "mkdrun"
 CAPSULE = ("./ld-linux-aarch64.so.1", "--library-path", ".")
 """Words before the program where the device's own C library is none or too old: those files are pushed with it."""
 
+PYTHON = ("python3",)
+PYTHON_PROGRAM = "python_runner.py"
+"""mkdrun's twin for boards that have the runtimes as Python packages, and its words before the program."""
+
 _CAPSULE_FILES = (
     "ld-linux-aarch64.so.1",
     "libc.so.6",
@@ -47,6 +51,8 @@ class Job:
         limit_ms: Timed runs go on until this time is over, too (MLPerf Mobile's rule for a release).
         time_sample: Which sample is timed.
         name: Of the model, for messages; empty where its file says enough.
+        profile_out: File to write what each layer of the timed runs took; empty for none. Their latencies then mean
+            nothing.
     """
 
     backend: str
@@ -61,15 +67,17 @@ class Job:
     limit_ms: int | None = None
     time_sample: int = 0
     name: str = ""
+    profile_out: str = ""
 
-    def argv(self, libraries: Sequence[str], prefix: Sequence[str] = ()) -> list[str]:
+    def argv(self, libraries: Sequence[str], prefix: Sequence[str] = (), program: str = f"./{PROGRAM}") -> list[str]:
         """Return the command line.
 
         Args:
             libraries: The runtime's files on the device, as `library_names` gives them.
-            prefix: Words before the program, as `CAPSULE`.
+            prefix: Words before the program, as `CAPSULE` or `PYTHON`.
+            program: mkdrun, or its twin in Python.
         """
-        words = [*prefix, f"./{PROGRAM}", "--backend", runtimes.pin(self.backend).runner]
+        words = [*prefix, program, "--backend", runtimes.pin(self.backend).runner]
         words += [word for name in libraries for word in ("--library", f"./{name}")]
         words += ["--model", self.model]
         words += [word for name in self.inputs for word in ("--in", name)]
@@ -77,6 +85,7 @@ class Job:
         words += ["--warmup", str(self.warmup_runs), "--runs", str(self.timed_runs), "--threads", str(self.threads)]
         words += ["--cores", ",".join(map(str, self.cores))] if self.cores else []
         words += ["--limit-ms", str(self.limit_ms)] if self.limit_ms is not None else []
+        words += ["--profile-out", self.profile_out] if self.profile_out else []
         return [*words, "--time-sample", str(self.time_sample)]
 
 
@@ -126,15 +135,13 @@ class _Answer(BaseModel):
     lat_ns: list[int] = []
 
 
-def run(
-    transport: Transport, job: Job, libraries: Sequence[str], *, timeout_s: float, prefix: Sequence[str] = ()
-) -> Outcome:
-    """Run a job on a device where its files are.
+def run(transport: Transport, job: Job, argv: Sequence[str], *, timeout_s: float) -> Outcome:
+    """Run a job on a device where its files are; `argv` is the job's command line there.
 
     Raises:
         DeviceError: It could not be run, died, or did not do all that was asked.
     """
-    return outcome(job, transport.run(job.argv(libraries, prefix), timeout_s=timeout_s))
+    return outcome(job, transport.run(argv, timeout_s=timeout_s))
 
 
 def outcome(job: Job, completed: Completed) -> Outcome:
@@ -173,6 +180,11 @@ _VERBS = {
     "io": "read or write its files",
     "usage": "take its arguments",
 }
+
+
+def python_kit() -> Mapping[str, Path]:
+    """Return the one file that a device needs where `PYTHON` runs the models."""
+    return {PYTHON_PROGRAM: Path(__file__).with_name(PYTHON_PROGRAM)}
 
 
 def kit(

@@ -116,6 +116,16 @@ class Instructions(_Record):
     """"plug-in" of qemu-user, or "icount": the clock of a virtual machine, kernel and all."""
 
 
+class LayerRow(_Record):
+    """What one layer costs: time, or instructions on an emulator (benchmarking/layers)."""
+
+    name: str
+    operator: str
+    share: float
+    ms: float | None = None
+    instructions: int | None = None
+
+
 class LatencyRow(_Record):
     """One row of latency.json; what was not run is None."""
 
@@ -124,6 +134,8 @@ class LatencyRow(_Record):
     precision: str
     ships: bool = True
     latency_kind: str | None = None
+    measured_by: str | None = None
+    """"mkdrun", or "python" where a runtime's Python package ran the model."""
     p50_ms: float | None = None
     p90_ms: float | None = None
     p95_ms: float | None = None
@@ -140,6 +152,9 @@ class LatencyRow(_Record):
     on_device: OnDevice | None = None
     verdict: str | None = None
     verdict_reason: str | None = None
+    layers: tuple[LayerRow, ...] = ()
+    """The most expensive first."""
+    layers_note: str = ""
     note: str | None = None
 
 

@@ -18,7 +18,7 @@ class Benchmark(Stage):
     gathers = (DeployedModel,)
     makes = LatencyReport
     measures: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     profile: Profile | None = None
     """Filled in by `for_profile`: target, device, and how it is measured. The rest of it stays at its defaults, so
@@ -75,7 +75,7 @@ class Benchmark(Stage):
         test = open_split(inputs.newest(Dataset).path, "test")
         part = slice(0, max(1, profile.device.images))
         task = Task(models, test.normalized(part), test.labels[part])
-        bench = Bench(profile, choose(profile), context.devices, context.scratch, context.progress)
+        bench = Bench(profile, choose(profile), context.devices, context.scratch, context.progress, layers=True)
         report: dict[str, Any] = bench.measure(task)
         if wrong := refusals(report["rows"], profile.tolerance.agreement, report["ran_on"]):
             kept = context.scratch / "latency.json"

@@ -52,7 +52,7 @@ def test_int8_outputs_are_the_hosts_to_the_bit(backend, device, arm_kit, small_m
     model = small_models[backend]
     names = pushed(device, arm_kit, model)
 
-    found = runner.run(device, job(model), names, timeout_s=TIMEOUT_S)
+    found = runner.run(device, job(model), job(model).argv(names), timeout_s=TIMEOUT_S)
     device.pull("out", tmp_path / "out")
 
     assert found.machine == "aarch64"
@@ -64,7 +64,7 @@ def test_the_glibc_capsule_computes_the_same(device, arm_kit, small_models, tmp_
     names = pushed(device, arm_kit, model)
     device.push(runner.capsule_files())
 
-    runner.run(device, job(model), names, timeout_s=TIMEOUT_S, prefix=runner.CAPSULE)
+    runner.run(device, job(model), job(model).argv(names, runner.CAPSULE), timeout_s=TIMEOUT_S)
     device.pull("out", tmp_path / "out")
 
     np.testing.assert_array_equal(model.read(tmp_path / "out"), model.logits)
@@ -107,7 +107,7 @@ def test_garbled_model_is_a_device_error_with_the_runtimes_words(device, arm_kit
     device.push({"model": tmp_path / "garbled"})
 
     with pytest.raises(DeviceError, match=r"model \(tflite\): mkdrun could not load the model: LiteRT"):
-        runner.run(device, job(model), names, timeout_s=TIMEOUT_S)
+        runner.run(device, job(model), job(model).argv(names), timeout_s=TIMEOUT_S)
 
 
 def test_run_past_its_time_is_ended(device, arm_kit, small_models):
@@ -115,4 +115,4 @@ def test_run_past_its_time_is_ended(device, arm_kit, small_models):
     endless = job(small_models["tflite"], timed_runs=10**9)
 
     with pytest.raises(DeviceError, match="ran past 2 s"):
-        runner.run(device, endless, names, timeout_s=2)
+        runner.run(device, endless, endless.argv(names), timeout_s=2)

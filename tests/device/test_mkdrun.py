@@ -151,3 +151,42 @@ def test_runtime_keeps_no_record_of_its_use(backend, call, small_models, tmp_pat
 @pytest.mark.parametrize("cores", ["0", "0-0", "0x1"])
 def test_cores_are_a_list_or_a_mask(cores, call, two):
     assert call("onnxruntime", *two, "--cores", cores)[0] == 0
+
+
+@pytest.mark.parametrize("backend", ["tflite", "mnn"])
+def test_profile_has_every_layer_of_every_timed_run_and_of_no_other(backend, call, small_models, tmp_path):
+    words = ("--model", small_models[backend].file, "--in", small_models[backend].inputs, "--profile-out", "layers")
+
+    call(backend, *words, "--warmup", 3, "--runs", 1)
+    one = (tmp_path / "layers").read_text().splitlines()
+    code, _ = call(backend, *words, "--warmup", 5, "--runs", 4, "--out", "out")
+    four = (tmp_path / "layers").read_text().splitlines()
+
+    assert (code, len(four)) == (0, 4 * len(one))
+    assert [json.loads(line)["name"] for line in four] == 4 * [json.loads(line)["name"] for line in one]
+
+
+def test_profile_of_onnxruntime_is_its_own_trace_of_all_runs(call, two, tmp_path):
+    code, _ = call("onnxruntime", *two, "--warmup", 2, "--runs", 3, "--profile-out", "trace.json")
+
+    events = json.loads((tmp_path / "trace.json").read_text())
+    assert (code, sum(event["name"] == "model_run" for event in events)) == (0, 5)
+    assert not list(tmp_path.glob("ort-profile*"))
+
+
+@pytest.mark.parametrize("backend", ["tflite", "onnxruntime", "mnn"])
+def test_outputs_with_the_profiler_on_are_the_same(backend, call, small_models, tmp_path):
+    model = small_models[backend]
+
+    call(backend, "--model", model.file, "--in", model.inputs, "--out", "out", "--runs", 2, "--profile-out", "layers")
+
+    np.testing.assert_array_equal(model.read(tmp_path / "out"), model.logits)
+
+
+@pytest.mark.parametrize("backend", ["tflite", "onnxruntime", "mnn"])
+def test_profile_that_can_not_be_written_ends_with_6(backend, call, small_models):
+    words = ("--model", small_models[backend].file, "--in", small_models[backend].inputs)
+
+    code, answer = call(backend, *words, "--runs", 1, "--profile-out", "no/such/file")
+
+    assert (code, answer["stage"]) == (6, "io")

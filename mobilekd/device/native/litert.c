@@ -18,6 +18,20 @@ typedef struct {
     uint32_t strides[MAX_RANK];
 } RankedType;
 
+/* One event of the profiler, in the layout that 2.3 really has. */
+typedef struct {
+    const char *tag;
+    int type;
+    uint64_t started_us, elapsed_us;
+    int64_t memory[6];
+    uint64_t metadata[2];
+    int source;
+} Event;
+
+_Static_assert(sizeof(Event) == 104, "the layout of ProfiledEventData on 64-bit systems");
+
+enum { OPERATOR = 2, OPERATOR_OF_DELEGATE = 8, LAST_SOURCE = 2, FILL = 0xaa, UNTOUCHED = 64 };
+
 typedef int BufferOf(Handle compiled, size_t signature, size_t index, Handle *requirements);
 typedef int TensorOf(Handle signature, size_t index, Handle *tensor);
 typedef int CountOf(Handle signature, size_t *count);
@@ -40,9 +54,17 @@ static struct {
     int (*lock)(Handle buffer, void **memory, int mode);
     int (*unlock)(Handle buffer);
     int (*run)(Handle compiled, size_t signature, size_t inputs, Handle *in, size_t outputs, Handle *out);
+    int (*profiler)(Handle compiled, Handle *profiler);
+    int (*start)(Handle profiler);
+    int (*reset)(Handle profiler);
+    int (*stop)(Handle profiler);
+    int (*event_count)(Handle profiler, int *count);
+    int (*events)(Handle profiler, int count, Event *events);
 } api;
 
-static Handle environment, compiled, in_buffers[MAX_TENSORS], out_buffers[MAX_TENSORS];
+static void *library;
+static int recording;
+static Handle profiler, environment, compiled, in_buffers[MAX_TENSORS], out_buffers[MAX_TENSORS];
 static Tensors ins, outs;
 
 static void check(int status, int code, const char *stage, const char *what) {
@@ -51,7 +73,7 @@ static void check(int status, int code, const char *stage, const char *what) {
 }
 
 static void open_litert(const char *path) {
-    void *library = open_library(path);
+    library = open_library(path);
     /* Until 2.1 a model was made without an environment; this function came with the change. */
     if (!dlsym(library, "LiteRtCreateModelFromFd"))
         fail(EXIT_SYMBOL, "dlopen", "%s is no LiteRT of 2.2 or later", path);
@@ -105,6 +127,11 @@ static void load_litert(const char *model_file, int threads, Tensors *in, Tensor
     check(api.accelerators(options, CPU), EXIT_LOAD, "load", "choosing the CPU");
     check(api.opaque("xnnpack", strdup(setting), free, &opaque), EXIT_LOAD, "load", "setting the threads");
     check(api.add_opaque(options, opaque), EXIT_LOAD, "load", "setting the threads");
+    if (api.profiler) {
+        char *on = strdup("enable_profiling = true\n");
+        check(api.opaque("runtime_options_string", on, free, &opaque), EXIT_LOAD, "load", "asking for a profile");
+        check(api.add_opaque(options, opaque), EXIT_LOAD, "load", "asking for a profile");
+    }
     check(api.compile(environment, model, options, &compiled), EXIT_LOAD, "load", "compiling the model");
     check(api.signature(model, 0, &signature), EXIT_LOAD, "load", "finding the first signature");
     make_buffers(signature, api.inputs, api.input, api.input_buffer, in_buffers, &ins);
@@ -120,7 +147,7 @@ static void write_litert(int index, const void *data) {
     check(api.unlock(in_buffers[index]), EXIT_RUN, "run", "unlocking an input");
 }
 
-static void invoke_litert(void) {
+static void run_plainly(void) {
     int status = api.run(compiled, 0, (size_t)ins.count, in_buffers, (size_t)outs.count, out_buffers);
     check(status, EXIT_RUN, "run", "running the model");
 }
@@ -134,6 +161,67 @@ static void read_litert(int index, void *data) {
 
 static const char *version_litert(void) { return NULL; }
 
+static void profile_litert(void) {
+    *(void **)&api.profiler = symbol(library, "LiteRtCompiledModelGetProfiler");
+    *(void **)&api.start = symbol(library, "LiteRtStartProfiler");
+    *(void **)&api.stop = symbol(library, "LiteRtStopProfiler");
+    *(void **)&api.reset = symbol(library, "LiteRtResetProfiler");
+    *(void **)&api.event_count = symbol(library, "LiteRtGetNumProfilerEvents");
+    *(void **)&api.events = symbol(library, "LiteRtGetProfilerEvents");
+}
+
+static void profile_from_litert(void) {
+    check(api.profiler(compiled, &profiler), EXIT_RUN, "run", "finding the profiler");
+    check(api.stop(profiler), EXIT_RUN, "run", "stopping the profiler");
+    recording = 1;
+}
+
+/* A kernel of the built-in set, or one of XNNPACK's; events inside of either are of another type. */
+static void record_events(const Event *events, int count) {
+    for (int i = 0; i < count; i++)
+        if (events[i].type == OPERATOR || events[i].type == OPERATOR_OF_DELEGATE)
+            record_layer(events[i].tag, events[i].tag, events[i].elapsed_us * 1000);
+}
+
+/* The layout of an event is nobody's promise: the C header of 2.3 gives one that its library does not have. So there
+ * is room for larger ones, and what was written must end where ours do. */
+static void check_layout(const Event *events, int count) {
+    const unsigned char *end = (const unsigned char *)(events + count);
+    for (int i = 0; i < UNTOUCHED; i++)
+        if (end[i] != FILL)
+            fail(EXIT_RUN, "run", "LiteRT: the profiler's events have a layout that is not known");
+    for (int i = 0; i < count; i++)
+        if (events[i].source < 0 || events[i].source > LAST_SOURCE)
+            fail(EXIT_RUN, "run", "LiteRT: the profiler's events have a layout that is not known");
+}
+
+static void run_recorded(void) {
+    int count;
+    check(api.reset(profiler), EXIT_RUN, "run", "resetting the profiler");
+    check(api.start(profiler), EXIT_RUN, "run", "starting the profiler");
+    run_plainly();
+    check(api.stop(profiler), EXIT_RUN, "run", "stopping the profiler");
+    check(api.event_count(profiler, &count), EXIT_RUN, "run", "asking for the profile");
+    if (count < 1)
+        fail(EXIT_RUN, "run", "LiteRT: the profiler kept nothing");
+    size_t bytes = (size_t)count * 2 * sizeof(Event);
+    Event *events = memset(aligned_memory(bytes), FILL, bytes);
+    check(api.events(profiler, count, events), EXIT_RUN, "run", "reading the profile");
+    check_layout(events, count);
+    record_events(events, count);
+    free(events);
+}
+
+static void invoke_litert(void) {
+    if (recording)
+        run_recorded();
+    else
+        run_plainly();
+}
+
+static void profile_to_litert(const char *file) { write_layers(file); }
+
 const Runtime litert = {
-    "litert", open_litert, load_litert, write_litert, invoke_litert, read_litert, version_litert,
+    "litert",       open_litert,    load_litert,         write_litert,      invoke_litert, read_litert,
+    version_litert, profile_litert, profile_from_litert, profile_to_litert,
 };

@@ -6,13 +6,18 @@
  * block adds its counts, with no call. Blocks end at a system call, so a region is exact: everything after the call
  * that begins it, up to the call that ends it. Additions are not atomic: the guest must have one thread.
  *
+ * With clock=FILE (or MKCOUNT_CLOCK), a third mark writes the instructions so far into that file, 8 bytes, for a guest
+ * whose clock they are.
+ *
  * The declarations are those of version 1 of qemu's plug-in API (docs/devel/tcg-plugins), of which Debian has no header.
  */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -42,7 +47,7 @@ extern size_t qemu_plugin_tb_n_insns(const Block *block);
 extern Instruction *qemu_plugin_tb_get_insn(const Block *block, size_t index);
 extern const void *qemu_plugin_insn_data(const Instruction *instruction);
 
-enum { INLINE_ADD = 0, MARK_SYSCALL = 0x4d4b44, MARK_BEGIN = 1, MARK_END = 2 };
+enum { INLINE_ADD = 0, MARK_SYSCALL = 0x4d4b44, MARK_BEGIN = 1, MARK_END = 2, MARK_CLOCK = 3 };
 enum { LOAD, STORE, SIMD, DOT, I8MM, BRANCH, OTHER, CLASSES };
 
 static const char *const names[CLASSES] = {"loads", "stores", "simd", "dot_product", "i8mm", "branches", "other"};
@@ -50,6 +55,7 @@ static const char *const names[CLASSES] = {"loads", "stores", "simd", "dot_produ
 EXPORT int qemu_plugin_version = 1;
 static uint64_t counts[CLASSES], begun[CLASSES];
 static FILE *out;
+static int clock_file = -1;
 
 static bool is(uint32_t word, uint32_t mask, uint32_t value) { return (word & mask) == value; }
 
@@ -118,6 +124,14 @@ static void on_block(Id id, Block *block) {
             qemu_plugin_register_vcpu_tb_exec_inline(block, INLINE_ADD, &counts[i], found[i]);
 }
 
+static void write_clock(void) {
+    uint64_t total = 0;
+    for (int i = 0; i < CLASSES; i++)
+        total += counts[i];
+    if (clock_file >= 0 && pwrite(clock_file, &total, sizeof total, 0) != sizeof total)
+        abort();
+}
+
 static void on_syscall(Id id, unsigned cpu, int64_t number, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
                        uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8) {
     (void)id, (void)cpu, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
@@ -127,6 +141,8 @@ static void on_syscall(Id id, unsigned cpu, int64_t number, uint64_t a1, uint64_
         memcpy(begun, counts, sizeof begun);
         return;
     }
+    if (a1 == MARK_CLOCK)
+        write_clock();
     if (a1 != MARK_END)
         return;
     uint64_t total = 0;
@@ -141,10 +157,12 @@ static void on_syscall(Id id, unsigned cpu, int64_t number, uint64_t a1, uint64_
 
 EXPORT int qemu_plugin_install(Id id, const Info *info, int argc, char **argv);
 EXPORT int qemu_plugin_install(Id id, const Info *info, int argc, char **argv) {
-    const char *file = getenv("MKCOUNT_OUT");
+    const char *file = getenv("MKCOUNT_OUT"), *clock = getenv("MKCOUNT_CLOCK");
     for (int i = 0; i < argc; i++)
         if (strncmp(argv[i], "out=", 4) == 0)
             file = argv[i] + 4;
+        else if (strncmp(argv[i], "clock=", 6) == 0)
+            clock = argv[i] + 6;
     if (!file || strcmp(info->target, "aarch64") != 0) {
         fprintf(stderr, "mkcount: needs an aarch64 guest and out=FILE\n");
         return -1;
@@ -153,6 +171,13 @@ EXPORT int qemu_plugin_install(Id id, const Info *info, int argc, char **argv) {
     if (!out) {
         perror(file);
         return -1;
+    }
+    if (clock) {
+        clock_file = open(clock, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        if (clock_file < 0) {
+            perror(clock);
+            return -1;
+        }
     }
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_block);
     qemu_plugin_register_vcpu_syscall_cb(id, on_syscall);

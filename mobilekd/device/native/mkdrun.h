@@ -3,6 +3,8 @@
 #define MKDRUN_H
 
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
 
 enum { EXIT_USAGE = 2, EXIT_SYMBOL = 3, EXIT_LOAD = 4, EXIT_RUN = 5, EXIT_IO = 6 };
 enum { MAX_TENSORS = 16 };
@@ -24,12 +26,27 @@ typedef struct {
     void (*read)(int index, void *data);
     /* NULL where the runtime does not tell. */
     const char *(*version)(void);
+    /* What each layer costs: asked for before `load`, recorded between `from` and `to`, which writes the file. */
+    void (*profile)(void);
+    void (*profile_from)(void);
+    void (*profile_to)(const char *file);
 } Runtime;
 
 extern const Runtime litert, onnxruntime, mnn;
 
 /* Print {"ok":false,...} as the last line of stdout and end the process. */
 __attribute__((noreturn, format(printf, 3, 4))) void fail(int code, const char *stage, const char *text, ...);
+
+/* Nanoseconds of a clock that never goes back. */
+uint64_t clock_ns(void);
+
+/* Keep what one layer took in one run; the names are copied. Cheap enough to be called between two layers. */
+void record_layer(const char *name, const char *operator, uint64_t ns);
+/* Write what was kept, one JSON object a line. */
+void write_layers(const char *file);
+
+/* Write a string of JSON. */
+void print_string(FILE *out, const char *text);
 
 void *open_library(const char *path);
 /* Return the address of a symbol; fail where the library has none. */

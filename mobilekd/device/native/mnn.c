@@ -12,6 +12,13 @@ enum { PRECISION_HIGH = 1, NHWC = 0, NCHW = 1, HOST_OFFSET = 16, TENSOR_BYTES = 
 
 typedef void *Vector[3];
 
+/* std::function of libstdc++: what it holds, how that is copied, and how it is called. */
+typedef struct {
+    void *held[2];
+    _Bool (*manage)(void *to, const void *from, int operation);
+    _Bool (*call)(const void *held, const void *tensors, const void *const *operator);
+} Function;
+
 typedef struct {
     int memory, power, precision;
     void *shared;
@@ -44,12 +51,18 @@ static struct {
     int (*bytes)(const void *tensor);
     _Bool (*to_session)(void *tensor, const void *host);
     _Bool (*to_host)(const void *tensor, void *host);
+    int (*run_by_layer)(const void *net, const void *session, const Function *before, const Function *after, _Bool sync);
+    const char *const *(*name)(const void *operator), *const *(*type)(const void *operator);
 } api;
+
+static void *library;
+static int recording;
+static uint64_t begun_ns;
 
 static void *net, *session, *input, *output, *host_input, *host_output;
 
 static void open_mnn(const char *path) {
-    void *library = open_library(path);
+    library = open_library(path);
     *(void **)&api.version = symbol(library, "_ZN3MNN10getVersionEv");
     *(void **)&api.from_file = symbol(library, "_ZN3MNN11Interpreter14createFromFileEPKc");
     *(void **)&api.session = symbol(library, "_ZN3MNN11Interpreter13createSessionERKNS_14ScheduleConfigE");
@@ -116,8 +129,50 @@ static void write_mnn(int index, const void *data) {
         fail(EXIT_RUN, "run", "MNN: the input could not be copied");
 }
 
+/* Nothing is held, so there is nothing to copy or destroy. */
+static _Bool manage(void *to, const void *from, int operation) {
+    (void)to, (void)from, (void)operation;
+    return 0;
+}
+
+static _Bool begin_layer(const void *held, const void *tensors, const void *const *operator) {
+    (void)held, (void)tensors, (void)operator;
+    if (recording)
+        begun_ns = clock_ns();
+    return 1;
+}
+
+static _Bool end_layer(const void *held, const void *tensors, const void *const *operator) {
+    (void)held, (void)tensors;
+    if (!recording)
+        return 1;
+    uint64_t ns = clock_ns() - begun_ns;
+    /* A std::string begins with a pointer to its characters. */
+    record_layer(*api.name(*operator), *api.type(*operator), ns);
+    return 1;
+}
+
+static const Function before_layer = {{0}, manage, begin_layer}, after_layer = {{0}, manage, end_layer};
+
+/* The mangled name says std::function of libstdc++ (St8function); libc++'s, as on Android, has another name and
+ * another layout, and is not found here. */
+#define RUN_BY_LAYER \
+    "_ZNK3MNN11Interpreter26runSessionWithCallBackInfoEPKNS_7SessionERKSt8functionIFbRKSt6vectorIPNS_6TensorESaIS7_EE" \
+    "PKNS_12OperatorInfoEEESI_b"
+
+static void profile_mnn(void) {
+    *(void **)&api.name = symbol(library, "_ZNK3MNN12OperatorInfo4nameEv");
+    *(void **)&api.type = symbol(library, "_ZNK3MNN12OperatorInfo4typeEv");
+    *(void **)&api.run_by_layer = symbol(library, RUN_BY_LAYER);
+}
+
+static void profile_from_mnn(void) { recording = 1; }
+
+static void profile_to_mnn(const char *file) { write_layers(file); }
+
 static void invoke_mnn(void) {
-    int status = api.run(net, session);
+    int status = api.run_by_layer ? api.run_by_layer(net, session, &before_layer, &after_layer, 0)
+                                  : api.run(net, session);
     if (status != 0)
         fail(EXIT_RUN, "run", "MNN: running the model ended with code %d", status);
 }
@@ -132,5 +187,6 @@ static void read_mnn(int index, void *data) {
 static const char *version_mnn(void) { return api.version(); }
 
 const Runtime mnn = {
-    "mnn", open_mnn, load_mnn, write_mnn, invoke_mnn, read_mnn, version_mnn,
+    "mnn",       open_mnn,    load_mnn,         write_mnn,      invoke_mnn, read_mnn,
+    version_mnn, profile_mnn, profile_from_mnn, profile_to_mnn,
 };
