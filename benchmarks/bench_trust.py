@@ -7,8 +7,8 @@ Trials: A against A, and A against A with a busy-wait of 5 % of A's own median i
 `mobilekd.comparison`. Each block opens a session of its own: where a session lies in memory is worth a per cent or two,
 and two sessions that live through a whole measurement would be two models.
 
-Tools: p50 of the benchmark stage against `litert-benchmark`, of the ai-edge-litert wheel, and against a loop in C
-(ort_loop.c) over the onnxruntime wheel's library; MobileNetV2 at 96 pixels in float, the same threads, a process a
+Tools: p50 of `mobilekd bench --on host` against `litert-benchmark`, of the ai-edge-litert wheel, and against a loop in
+C (ort_loop.c) over the onnxruntime wheel's library; MobileNetV2 at 96 pixels in float, the same threads, a process a
 block, in an order drawn for each round. litert-benchmark tells its median in hundredths of a millisecond.
 The whole takes about 8 minutes on an idle machine. Writes bench_trust.json and .md.
 """
@@ -28,16 +28,19 @@ from typing import Any
 import numpy as np
 
 from mobilekd.backend import Backend, DeployedFacts, Session
+from mobilekd.benchmarking.running import Running, prepare
+from mobilekd.cache import Cache
 from mobilekd.comparison import compare
 from mobilekd.device_state import STATE_SCRIPT, DeviceState, parse_state, worries
 from mobilekd.errors import MissingToolError
 from mobilekd.interleaving import LoopSettings, measure_interleaved
 from mobilekd.latency import percentile_ms
-from mobilekd.measurement import host_name
+from mobilekd.measurement import Measured, host_name
 from mobilekd.plugins import BACKENDS
 from mobilekd.steadiness import assess, evidence_of
+from mobilekd.transports.local import Local
 from mobilekd.warmup import WarmupRule, warm_up
-from mobilekd.worker import time_model
+from mobilekd.workplace import open_workshop
 
 HERE = Path(__file__).parent
 _SLOWER = 0.05
@@ -189,15 +192,18 @@ def _time(session: Session, runs: int, wait_ns: int) -> list[float]:
 
 def _tools(models: Sequence[Model], root: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return our p50 over the tool's of each runtime, from rounds in a drawn order."""
-    contenders: dict[str, Callable[[], list[float]]] = {}
-    for model in models:
-        contenders[f"{model.backend} ours"] = lambda model=model: _ours(model, root, options)
-        contenders[f"{model.backend} tool"] = _tool(model, root, options)
-    rng, blocks = random.Random(options.seed), {name: list[list[float]]() for name in contenders}
-    for number in range(options.tool_rounds):
-        for name in rng.sample(sorted(contenders), len(contenders)):
-            blocks[name].append(contenders[name]())
-        print(f"tools: round {number + 1} of {options.tool_rounds}", file=sys.stderr, flush=True)
+    state = Cache.default_root() / "devices"
+    with open_workshop(None) as workshop, Local(state) as transport:
+        running = prepare(
+            transport,
+            [model.backend for model in models],
+            state=state,
+            scratch=root,
+            threads=options.threads,
+            cores=(),
+            progress=workshop.watcher,
+        )
+        blocks = _tool_blocks(models, running, root, options)
     names = {"onnxruntime": "loop in C", "tflite": "litert-benchmark"}
     rows = []
     for model in models:
@@ -207,12 +213,26 @@ def _tools(models: Sequence[Model], root: Path, options: argparse.Namespace) -> 
     return rows
 
 
-def _ours(model: Model, root: Path, options: argparse.Namespace) -> list[float]:
-    runs = (_TOOL_WARMUP, options.tool_runs)
-    timing = time_model(
-        model.backend, model.file, model.facts, model.image(), threads=model.threads, runs=runs, scratch=root
-    )
-    return list(timing.samples_ms)
+def _tool_blocks(
+    models: Sequence[Model], running: Running, root: Path, options: argparse.Namespace
+) -> dict[str, list[list[float]]]:
+    contenders: dict[str, Callable[[], list[float]]] = {}
+    for model in models:
+        contenders[f"{model.backend} ours"] = lambda model=model: _ours(model, running, options)
+        contenders[f"{model.backend} tool"] = _tool(model, root, options)
+    rng, blocks = random.Random(options.seed), {name: list[list[float]]() for name in contenders}
+    for number in range(options.tool_rounds):
+        for name in rng.sample(sorted(contenders), len(contenders)):
+            blocks[name].append(contenders[name]())
+        print(f"tools: round {number + 1} of {options.tool_rounds}", file=sys.stderr, flush=True)
+    return blocks
+
+
+def _ours(model: Model, running: Running, options: argparse.Namespace) -> list[float]:
+    """Return what `mobilekd bench --on host` times: one process of its runner."""
+    measured = Measured(model.backend, model.file, model.facts)
+    job = running.job(measured, model.image())
+    return list(running.run(replace(job, warmup_runs=_TOOL_WARMUP, timed_runs=options.tool_runs)).latencies_ms)
 
 
 def _tool(model: Model, root: Path, options: argparse.Namespace) -> Callable[[], list[float]]:

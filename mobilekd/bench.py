@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilekd.benchmarking.measure import Bench, Task
-from mobilekd.benchmarking.place import choose
+from mobilekd.benchmarking.agreement import refusals
+from mobilekd.benchmarking.measure import Bench, Task, lack_of
+from mobilekd.benchmarking.place import Place, choose
 from mobilekd.cache import Cache
 from mobilekd.comparison import compare
-from mobilekd.errors import ConfigError, MissingToolError, StageError
+from mobilekd.errors import ConfigError, MissingToolError, StageError, VerificationError
 from mobilekd.measurement import Measured
 from mobilekd.profile import Profile
 from mobilekd.stage import Progress
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mobilekd.backend import Float32
     from mobilekd.release.manifest import DatasetEntry, Preprocessing
 
+MANIFEST = "manifest.json"
 SCHEMA = "mobilekd.bench/1"
 _LONE_MODELS = {".tflite": "tflite", ".onnx": "onnxruntime", ".mnn": "mnn", ".engine": "tensorrt"}
 
@@ -57,23 +59,40 @@ def measure(
     Raises:
         ConfigError: Nothing is there, or two files can't be compared.
         VerificationError: A bundle is not what was packed.
-        StageError: No model can run here.
+        StageError: No model can run there, or one of two to compare can't.
         DeviceError: The device went away.
     """
     place = choose(profile)
     with tempfile.TemporaryDirectory(prefix="mobilekd-bench-") as name:
         folder = Path(name)
         subject = _subject(paths, profile, cache, folder)
-        runnable = tuple(model for model in subject.models if model.facts.runnable)
-        if not runnable:
-            notes = "; ".join(f"{model.name}: {model.facts.note}" for model in subject.models)
-            raise StageError(f"no model of {paths[0]} can run: {notes}")
+        _check_runnable(paths, subject.models, place)
         bench = Bench(profile, place, devices, folder, progress, layers=layers)
-        report = bench.measure(Task(runnable, subject.images, subject.labels))
+        report = bench.measure(Task(subject.models, subject.images, subject.labels))
     models = [{**row, "top1": subject.top1.get(row["deployment"])} for row in report.pop("rows")]
     compared = _compared(report["samples_ms"], models) if len(paths) == 2 else None
     head = {"schema": SCHEMA, "profile": profile.name, "mode": profile.benchmark.mode}
     return {**head, **report, "images_from": subject.images_from, "models": models, "comparison": compared}
+
+
+def check_answers(document: dict[str, Any], profile: Profile) -> None:
+    """Accept a measurement whose int8 models answer on the device as they do here.
+
+    Raises:
+        VerificationError: One does not; it is named.
+    """
+    if wrong := refusals(document["models"], profile.tolerance.agreement, document["ran_on"]):
+        raise VerificationError(
+            "\n".join(wrong), hint="that model is not what was proved on this host: don't ship it there"
+        )
+
+
+def _check_runnable(paths: Sequence[Path], models: Sequence[Measured], place: Place) -> None:
+    """Refuse models of which none, or not both of a pair, can be measured there."""
+    lacks = {model.name: lack for model in models if (lack := lack_of(model, place))}
+    if len(lacks) == len(models) or (lacks and len(paths) == 2):
+        notes = "; ".join(f"{name}: {lack}" for name, lack in lacks.items())
+        raise StageError(f"{' and '.join(map(str, paths))} can't be measured on {place.told}: {notes}")
 
 
 def _compared(samples_ms: dict[str, list[list[float]]], models: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -101,10 +120,7 @@ def _subject(paths: Sequence[Path], profile: Profile, cache: Cache, folder: Path
                 f"{path} holds {len(one.models)} models ({names}), and two files are compared model by model",
                 hint=f"give a model file, or BUNDLE:DEPLOYMENT, as {path}:{one.models[0].name}",
             )
-    if (
-        first.models[0].facts.input.shape != second.models[0].facts.input.shape
-        and first.images.shape != second.images.shape
-    ):
+    if first.images.shape[1:] != second.images.shape[1:]:
         raise ConfigError(
             f"{paths[0]} takes {list(first.images.shape[1:])}, {paths[1]} takes {list(second.images.shape[1:])}",
             hint="models of one input can be compared",
@@ -113,14 +129,18 @@ def _subject(paths: Sequence[Path], profile: Profile, cache: Cache, folder: Path
         replace(model, name=f"{letter}: {model.name}")
         for letter, model in zip("AB", (first.models[0], second.models[0]), strict=True)
     )
-    return Subject(named, first.images, first.labels, first.images_from, {})
+    top1 = {model.name: one.top1.get(one.models[0].name) for model, one in zip(named, (first, second), strict=True)}
+    return Subject(named, first.images, first.labels, first.images_from, top1)
 
 
 def _one(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subject:
     folder.mkdir()
     if path.suffix in _LONE_MODELS and path.is_file():
         return _lone(path)
-    bundle, _, deployment = str(path).partition(":") if not path.exists() else (str(path), "", "")
+    bundle, colon, deployment = str(path).rpartition(":")
+    if path.exists() or not colon:
+        bundle, deployment = str(path), ""
+    _check_there(Path(bundle))
     subject = _of_bundle(Path(bundle), profile, cache, folder)
     if not deployment:
         return subject
@@ -129,6 +149,20 @@ def _one(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subject:
         known = ", ".join(model.name for model in subject.models)
         raise ConfigError(f"{bundle} has no model {deployment!r}", hint=f"its models: {known}")
     return replace(subject, models=chosen)
+
+
+def _check_there(path: Path) -> None:
+    """Refuse what is no file and no folder of a bundle, before anything else is said of it."""
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: no such file", hint=f"give a bundle, its folder, or a model file ({', '.join(_LONE_MODELS)})"
+        )
+    if path.is_dir() and not (path / MANIFEST).is_file():
+        inside = path / "bundle"
+        there = (
+            inside if (inside / MANIFEST).is_file() else "the .mobilekd.zip of a build, or the folder `bundle` in it"
+        )
+        raise ConfigError(f"{path} is a folder without {MANIFEST}, so it is no bundle", hint=f"give {there}")
 
 
 def _of_bundle(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subject:
@@ -182,8 +216,16 @@ def _lone(path: Path) -> Subject:
     backend: Backend = BACKENDS.load(_LONE_MODELS[path.suffix])()
     if lack := backend.missing():
         raise MissingToolError(lack)
-    facts = backend.describe(path)
-    batch, *rest = facts.input.shape
-    height_first = rest if facts.input.layout == "NCHW" else [rest[-1], *rest[:-1]]
-    image = np.random.default_rng(0).normal(size=(batch, *height_first)).astype(np.float32)
+    try:
+        facts = backend.describe(path)
+    except StageError as refusal:  # no stage of ours made the file: it is the user's to mend
+        raise ConfigError(refusal.message, hint=refusal.hint or f"is {path.suffix} what the file is?") from refusal
+    batch, *sides = facts.input.shape
+    if batch != 1 or len(sides) != 3:
+        raise ConfigError(
+            f"{path} takes {list(facts.input.shape)}, and one image is measured at a time",
+            hint="export it for one image: [1, channels, height, width] or [1, height, width, channels]",
+        )
+    channels_first = sides if facts.input.layout == "NCHW" else [sides[-1], *sides[:-1]]
+    image = np.random.default_rng(0).normal(size=(1, *channels_first)).astype(np.float32)
     return Subject((Measured(path.name, path, facts),), image, None, "noise", {})

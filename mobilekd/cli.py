@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from mobilekd import __version__
+from mobilekd.cli_devices import devices_app
 from mobilekd.cli_train import sweep, train
 from mobilekd.errors import (
     EXIT_INTERRUPTED,
@@ -43,6 +44,7 @@ from mobilekd.options import (
     UntilOption,
     device_overrides,
     overrides_of,
+    profile_overrides,
 )
 from mobilekd.workplace import open_workshop, watched
 
@@ -56,6 +58,7 @@ cache_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Finis
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(toolchain_app, name="toolchain")
 app.add_typer(cache_app, name="cache")
+app.add_typer(devices_app, name="devices")
 app.command()(train)
 app.command()(sweep)
 
@@ -169,7 +172,7 @@ def bench(
     from mobilekd import bench as benches
     from mobilekd import config, show_bench
 
-    overrides = [*overrides_of(set_, None, skip_bad_images=False), *device_overrides(on, mode, images)]
+    overrides = [*profile_overrides(set_), *device_overrides(on, mode, images)]
     target = config.load_profile(profile, overrides)
     with open_workshop(cache) as workshop:
         document = benches.measure(
@@ -181,6 +184,7 @@ def bench(
             layers=layers,
         )
     show_bench.show_bench(document, as_json=as_json)
+    benches.check_answers(document, target)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from mobilekd.validation import Origin, shown, validate
 Kind = Literal["pipelines", "devices"]
 
 _NOUN = {"pipelines": "pipeline", "devices": "profile"}
-_PROFILE_PREFIX = "profile"
+PROFILE_PREFIX = "profile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def load_profile(name: str, overrides: Sequence[Override] = ()) -> Profile:
         ConfigError: No such profile, or a key of it does not hold.
     """
     path = find("devices", name)
-    ours = [Override(one.keys[1:], one.value, one.text) for one in overrides if one.keys[0] == _PROFILE_PREFIX]
+    ours = [Override(one.keys[1:], one.value, one.text) for one in overrides if one.keys[0] == PROFILE_PREFIX]
     values, origin = _apply(read_toml(path), ours, path)
     profile = validate(Profile, values, origin)
     _check_deployments(profile, origin)
@@ -143,7 +143,7 @@ def load_pipeline(name: str, overrides: Sequence[Override] = ()) -> Pipeline:
         ConfigError: No such pipeline, an unknown stage, or a key that does not hold.
     """
     path = find("pipelines", name)
-    ours = [one for one in overrides if one.keys[0] != _PROFILE_PREFIX]
+    ours = [one for one in overrides if one.keys[0] != PROFILE_PREFIX]
     values, origin = _apply(read_toml(path), ours, path)
     tables = {key: value for key, value in values.items() if key not in _PipelineHead.model_fields}
     head = validate(_PipelineHead, {key: value for key, value in values.items() if key not in tables}, origin)

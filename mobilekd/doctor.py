@@ -10,9 +10,12 @@ from pathlib import Path
 
 from mobilekd import config, toolchain
 from mobilekd.backend import Backend
+from mobilekd.benchmarking import place
 from mobilekd.cache import Cache
+from mobilekd.errors import DeviceError, MissingToolError
 from mobilekd.keys import ABSENT, tool_version
 from mobilekd.plugins import BACKENDS
+from mobilekd.profile import Profile
 from mobilekd.wiring import expand
 
 _LOW_DISK_BYTES = 5_000_000_000
@@ -45,6 +48,7 @@ def examine(pipeline: str, profile: str, cache: Cache, toolchains: Path) -> tupl
         *_backends(),
         *_toolchains(toolchains),
         _disk(cache),
+        *_devices(config.load_profile(profile)),
         *_build(config.load_pipeline(pipeline), profile),
     )
 
@@ -83,6 +87,19 @@ def _disk(cache: Cache) -> Check:
     free = shutil.disk_usage(there).free
     mend = "mobilekd cache prune, or choose another disk with MOBILEKD_CACHE" if free < _LOW_DISK_BYTES else ""
     return Check("cache", str(cache.root), is_ok=not mend, detail=f"{free / 1e9:.1f} GB free", mend=mend)
+
+
+def _devices(profile: Profile) -> Iterator[Check]:
+    """Yield the places that a build could measure in, beside this host, which always does."""
+    kinds: tuple[place.Kind, ...] = ("device", "emulator") if profile.device.cpu else ("device",)
+    for kind in kinds:
+        name = f"{kind} for {profile.name}"
+        try:
+            found = place.find(profile, kind)
+        except (DeviceError, MissingToolError) as lack:
+            yield Check("device", name, is_ok=False, detail=lack.message, mend=lack.hint)
+        else:
+            yield Check("device", name, is_ok=True, detail=found.told)
 
 
 def _build(pipeline: config.Pipeline, profile: str) -> Iterator[Check]:

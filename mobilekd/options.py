@@ -56,6 +56,25 @@ def overrides_of(texts: Sequence[str] | None, data: Path | None, *, skip_bad_ima
     return found
 
 
+def profile_overrides(texts: Sequence[str] | None) -> list["Override"]:
+    """Return every --set of a command that reads a profile and no pipeline.
+
+    Raises:
+        ConfigError: One is of a pipeline's stage: nothing would read it.
+    """
+    from mobilekd.config import PROFILE_PREFIX
+    from mobilekd.errors import ConfigError
+
+    found = overrides_of(texts, None, skip_bad_images=False)
+    for one in found:
+        if one.keys[0] != PROFILE_PREFIX:
+            raise ConfigError(
+                f"{one.text}: this command reads no pipeline, only a profile",
+                hint="--set profile.KEY=VALUE, as profile.benchmark.timed_runs=500",
+            )
+    return found
+
+
 def device_overrides(on: str | None, mode: str | None, images: int | None) -> list["Override"]:
     """Return the options of `mobilekd bench` that stand for keys of the profile."""
     from mobilekd.config import Override

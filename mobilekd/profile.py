@@ -51,6 +51,9 @@ class DeviceSettings(_Table):
     """ssh: the board, as `ssh HOST` takes it; empty means that none is attached."""
     cpu: str = ""
     """Emulator: the CPU model that stands for this profile's devices, as "cortex-a76"; empty means no emulator."""
+    emulator: Literal["auto", "qemu", "vm"] = "auto"
+    """What emulates it: "qemu" is qemu-user, whose plug-in counts instructions by class; "vm" is a virtual machine with
+    a kernel of its own, whose clock counts them (-icount). "auto": qemu-user where it takes plug-ins, else "vm"."""
     runner: Literal["auto", "native", "python"] = "auto"
     """What runs the models: mkdrun, or its twin in Python with the packages that the device has; "auto" is mkdrun, and
     Python where that can't be built for the device's machine. The result says which."""

@@ -76,7 +76,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _counted_spread(counted: Row) -> str:
     if counted["smallest"] == counted["largest"]:
         return "identical"
-    return f"{100 * (counted['largest'] - counted['smallest']) / counted['total']:.3f} %"
+    kernel = " with the kernel's" if counted.get("counted_by") == "icount" else ""
+    return f"{100 * (counted['largest'] - counted['smallest']) / counted['total']:.3f} %{kernel}"
 
 
 def _answers(row: Row) -> str:
@@ -84,5 +85,7 @@ def _answers(row: Row) -> str:
     if not found:
         return "-"
     if found["exact_images"] == found["images"]:
-        return f"bit-exact, {found['images']} images"
-    return f"{found['same_answers']}/{found['images']} same answers"
+        return f"bit-exact, {found['images']} image{'s' * (found['images'] != 1)}"
+    if found["same_answers"] == found["images"]:
+        return f"same answers, {found['exact_images']} of {found['images']} bit-exact"
+    return f"{found['images'] - found['same_answers']} of {found['images']} answers differ"

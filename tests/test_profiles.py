@@ -4,6 +4,7 @@ import pytest
 
 from mobilekd import config
 from mobilekd.config import load_profile, parse_override
+from mobilekd.device.cpus import CPUS
 from mobilekd.errors import ConfigError
 
 PROFILE = """
@@ -45,9 +46,12 @@ def test_every_shipped_profile_is_read_and_has_the_name_of_its_file(name: str) -
 def test_the_shipped_profiles_are_those_of_the_documentation() -> None:
     assert set(config.shipped_names("devices")) == {
         "android-arm64",
+        "android-arm64-v9",
         "host",
         "jetson-orin",
         "linux-arm64",
+        "rpi4",
+        "rpi5",
         "rtx-desktop",
     }
 
@@ -88,3 +92,32 @@ def test_a_deployment_twice_is_refused(profile: Path) -> None:
 def test_int8_io_of_a_float_model_is_refused(profile: Path) -> None:
     error = refused_profile(profile, PROFILE + 'precision = "fp32"\nio = "int8"\n')
     assert f"{profile}: deploy[0].io" in error.message
+
+
+def test_a_cpu_that_the_emulator_lacks_is_told_with_those_it_has(profile: Path) -> None:
+    error = refused_profile(profile, PROFILE.replace("x86_64", "aarch64") + '[device]\ncpu = "cortex-a99"\n')
+    assert error.message == f"{profile}: device.cpu is 'cortex-a99'; the emulator has no such CPU"
+    assert "did you mean 'cortex-a76'?" in error.hint
+
+
+def test_a_cpu_for_a_target_that_is_not_arm64_is_refused(profile: Path) -> None:
+    error = refused_profile(profile, PROFILE, "profile.device.cpu=cortex-a76")
+    assert "the emulator has no x86_64 CPUs" in error.message
+
+
+@pytest.mark.parametrize("name", ["android-arm64", "android-arm64-v9", "jetson-orin", "linux-arm64", "rpi4", "rpi5"])
+def test_an_arm64_profile_names_a_cpu_that_can_stand_for_it(name: str) -> None:
+    assert load_profile(name).device.cpu in CPUS
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("place=moon", 'device.place is "moon"'),
+        ("transport=usb", 'device.transport is "usb"'),
+        ("images=-1", "device.images is -1"),
+        ("cores=[1]", "device.cores is not an option"),
+    ],
+)
+def test_a_wrong_word_of_the_device_table_is_named(profile: Path, key: str, told: str) -> None:
+    assert told in refused_profile(profile, PROFILE, f"profile.device.{key}").message

@@ -14,7 +14,7 @@ from mobilekd import cli
 from mobilekd.errors import ConfigError, StageError
 from mobilekd.sweep import SweepPlan, TrialRun, run_sweep
 from mobilekd.sweep_grid import axes_of, overrides_for, points
-from mobilekd.sweep_report import group, pareto_front, pareto_svg
+from mobilekd.sweep_report import cells, group, pareto_front, pareto_svg
 
 pytest.importorskip("optuna")
 
@@ -148,6 +148,22 @@ def test_latency_gives_a_plot_of_its_own() -> None:
     rows = group([({"a": n}, [{**run, "latency_ms": n, "latency_of": "host"}]) for n in (1.0, 2.0)])
     assert [one["on_latency_front"] for one in rows] == [True, False]
     assert "validation top-1 against latency" in pareto_svg(rows)
+
+
+def test_instructions_give_a_front_and_a_plot_of_their_own() -> None:
+    run = {"top1_validation": 0.9, "top1_test": 0.8, "parameters": 10, "bytes": 10, "bytes_of": "x", "seconds": 1.0}
+    place = {"latency_ms": None, "latency_of": "emulated cortex-a76"}
+    rows = group([({"a": n}, [{**run, **place, "instructions": n}]) for n in (2e6, 1e6)])
+    assert [(one["on_instruction_front"], one["on_latency_front"]) for one in rows] == [(False, False), (True, False)]
+    assert pareto_svg(rows).count('class="title"') == 2
+    assert "validation top-1 against instructions of one inference" in pareto_svg(rows)
+
+
+def test_a_row_shows_instructions_where_there_is_no_time() -> None:
+    run = {"top1_validation": 0.9, "top1_test": 0.8, "parameters": 10, "bytes": 10, "bytes_of": "x", "seconds": 1.0}
+    counted = {"latency_ms": None, "latency_of": "emulated cortex-a76", "instructions": 2_450_105}
+    (row,) = group([({"a": 1}, [run | counted])])
+    assert "2.45 M instr." in cells(row, ["a"])
 
 
 def test_methods_with_a_comma_are_one_student() -> None:

@@ -16,6 +16,7 @@ from mobilekd.profile import Deployment
 from mobilekd.quant_table import load_table
 
 _FILE = "model.tflite"
+_IDENTIFIER = b"TFL3"
 _MODULES = ("ai_edge_litert", "onnx")
 
 
@@ -59,6 +60,8 @@ class Tflite:
 
     def describe(self, model: Path) -> DeployedFacts:
         """Return what a .tflite file says of itself; int8 when any of its tensors is."""
+        if model.read_bytes()[4:8] != _IDENTIFIER:
+            raise StageError(f"{model} is no TFLite model: its bytes 4 to 8 are not {_IDENTIFIER.decode()}")
         try:
             has_int8 = any(tensor.dtype == "int8" for tensor in tfl.view(tfl.read_model(model)).tensors)
         except (struct.error, ValueError, IndexError, TypeError) as cause:

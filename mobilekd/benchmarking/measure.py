@@ -38,7 +38,7 @@ class Task:
     """What to measure.
 
     Attributes:
-        models: Those that can't run here get no row.
+        models: Those that can't run in the place get a row that says why.
         images: [n, channels, height, width], normalised; n is at least 1. The first one is timed.
         labels: int64 [n]; None where the images have none.
     """
@@ -72,8 +72,9 @@ class Bench:
             DeviceError: The device went away, or a model died there: nothing is kept of a run that is incomplete.
             MissingToolError: A program to reach or fill the device is not installed.
         """
-        models = [model for model in task.models if has_runtime(model)]
-        others = [model for model in task.models if model.facts.runnable and not has_runtime(model)]
+        there = [model for model in task.models if not lack_of(model, self.place)]
+        models = [model for model in there if has_runtime(model)]
+        others = [model for model in there if not has_runtime(model)]
         document: Row = {
             "host": measurement.host_name(),
             "ran_on": self.place.told,
@@ -88,28 +89,31 @@ class Bench:
         }
         if models:
             document |= self._on_device(task, models)
-        if others and self.place.kind == "host":
+        if others:
             document = _joined(document, self._by_python(task, others))
-        rows = [{**row, "ran_on": self.place.told, "on_target": self.place.on_target} for row in document["rows"]]
+        measured = {row["deployment"]: row for row in document["rows"]}
+        where = {"ran_on": self.place.told, "on_target": self.place.on_target}
+        rows = [{**measured.get(model.name, not_measured(model, self.place)), **where} for model in task.models]
         return {**document, "rows": with_ratios(rows)}
 
     def _on_device(self, task: Task, models: Sequence[Measured]) -> Row:
         settings = self.profile.benchmark
         backends = list(dict.fromkeys(str(model.facts.deployment["backend"]) for model in models))
-        with open_place(self.place, self.profile, self.state) as transport:
+        is_emulator = self.place.kind == "emulator"
+        with open_place(self.place, self.profile, self.state, self.progress.say) as transport:
             facts = transport.facts()
             running = prepare(
                 transport,
                 backends,
                 state=self.state,
                 scratch=self.scratch,
-                threads=1 if self.place.kind == "emulator" else settings.threads,
-                cores=settings.cores,
+                threads=1 if is_emulator else settings.threads,
+                cores=() if is_emulator else settings.cores,  # they are CPUs of the device, not of its emulator's host
                 progress=self.progress,
                 choice=self.profile.device.runner,
             )
             jobs, answers = self._answers(running, task, models)
-            costs = self._counted(running, jobs) if self.place.kind == "emulator" else self._timed(running, jobs)
+            costs = self._counted(running, jobs) if is_emulator else self._timed(running, jobs)
             layers = self._by_layer(running, models, jobs) if self.layers else {}
         rows = [
             {
@@ -204,6 +208,20 @@ class Bench:
             progress=self.progress,
         )
         return {**found, "rows": [{**row, "measured_by": "python"} for row in found["rows"]]}
+
+
+def lack_of(model: Measured, place: Place) -> str:
+    """Return why a model can't be measured in a place; empty when it can."""
+    if not model.facts.runnable:
+        return model.facts.note or "can't run"
+    if has_runtime(model) or place.kind == "host":
+        return ""
+    return f"{model.facts.deployment['backend']} has no runtime for devices"
+
+
+def not_measured(model: Measured, place: Place) -> Row:
+    """Return the row of a model that can't be measured in a place: what it is, and why."""
+    return {**_head(model), "latency_kind": None, "note": lack_of(model, place)}
 
 
 def with_ratios(rows: Sequence[Row]) -> list[Row]:

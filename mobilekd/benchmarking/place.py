@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mobilekd.device import building, cpus
+from mobilekd.device import building, cpus, debs, guest
 from mobilekd.errors import DeviceError, MissingToolError
 from mobilekd.measurement import host_name, is_target
 from mobilekd.profile import Profile
 from mobilekd.transport import Transport
-from mobilekd.transports import adb, qemu, ssh
+from mobilekd.transports import adb, qemu, ssh, vm
 from mobilekd.transports.local import Local
 
 Kind = Literal["device", "emulator", "host"]
+_ANDROID_EMULATOR = "emulator-"
+"""Start of the serial of Android's own emulator; it is measured when it is named, and never called the target."""
+_NO_PHONE = "an emulator, whose times are not those of a phone"
+
+_PREFERRED: tuple[Kind, ...] = ("device", "emulator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class Place:
 
     Attributes:
         kind: What it is.
-        transport: Plug-in that reaches it: "adb", "ssh", "qemu" or "local".
+        transport: Plug-in that reaches it: "adb", "ssh", "qemu", "vm" or "local".
         name: Which one: a serial, an ssh host, a CPU model, this host's processor.
         on_target: Whether its times are those of the profile's target.
         why: Why it is no device, where the profile left the choice to us; else empty.
@@ -40,7 +45,7 @@ class Place:
     def told(self) -> str:
         """Return the place for a table, as "emulated cortex-a76, not a device"."""
         if self.kind == "emulator":
-            return f"emulated {self.name}"
+            return f"emulated {self.name}" + (" (virtual machine)" if self.transport == "vm" else "")
         if self.kind == "host":
             return f"host ({platform.machine()})" + ("" if self.on_target else ", not the target")
         return f"{self.transport} {self.name}"
@@ -56,16 +61,12 @@ def choose(profile: Profile) -> Place:
         MissingToolError: It asks for the emulator, and a part of that is not installed.
     """
     wanted = profile.device.place
-    if wanted == "host":
-        return _host(profile)
-    if wanted == "emulator":
-        return _emulator(profile)
-    if wanted == "device":
-        return _device(profile)
+    if wanted != "auto":
+        return find(profile, wanted)
     passed_over: list[str] = []
-    for find in (_device, _emulator):
+    for kind in _PREFERRED:
         try:
-            place = find(profile)
+            place = find(profile, kind)
         except _NotThereError as lack:
             passed_over.append(lack.message)
         except MissingToolError as lack:
@@ -76,18 +77,34 @@ def choose(profile: Profile) -> Place:
     return Place(place.kind, place.transport, place.name, place.on_target, "; ".join(passed_over))
 
 
-def open_place(place: Place, profile: Profile, state: Path) -> Transport:
+def find(profile: Profile, kind: Kind) -> Place:
+    """Return a profile's place of one kind.
+
+    Raises:
+        DeviceError: There is none now.
+        MissingToolError: A part of it is not installed.
+    """
+    finders = {"device": _device, "emulator": _emulator, "host": _host}
+    return finders[kind](profile)
+
+
+def open_place(place: Place, profile: Profile, state: Path, say: Callable[[str], None] = lambda _: None) -> Transport:
     """Return the transport of a place; entering it takes the device.
 
     Args:
         place: What `choose` gave.
         profile: Whose device.
         state: Folder of this host for what is built, downloaded and locked.
+        say: Takes a line of progress, where the parts of the virtual machine are made first.
+
+    Raises:
+        MissingToolError: Those parts can't be made on this host.
     """
     makers: dict[str, Callable[[], Transport]] = {
         "adb": lambda: adb.Adb(place.name, state=state),
         "ssh": lambda: ssh.Ssh(profile.device.host, state=state),
         "qemu": lambda: qemu.Qemu(state, place.name),
+        "vm": lambda: _machine(place.name, state, say),
         "local": lambda: Local(state),
     }
     return makers[place.transport]()
@@ -100,7 +117,8 @@ class _NotThereError(DeviceError):
 def _device(profile: Profile) -> Place:
     settings = profile.device
     if settings.transport == "adb":
-        return Place("device", "adb", _phone(settings.serial or os.environ.get("ANDROID_SERIAL", "")), on_target=True)
+        serial = _phone(settings.serial or os.environ.get("ANDROID_SERIAL", ""))
+        return Place("device", "adb", serial, on_target=not serial.startswith(_ANDROID_EMULATOR))
     if settings.transport == "ssh":
         if not settings.host:
             raise _NotThereError("no board is named", hint="--set profile.device.host=HOST, as `ssh HOST` takes it")
@@ -117,8 +135,11 @@ def _phone(serial: str) -> str:
     """Return the serial of the phone to use."""
     attached = adb.attached()
     if serial:
-        return serial  # what is wrong with a device that was named is told by the transport, in full
-    ready = [name for name, state in attached.items() if state == "device"]
+        if ":" not in serial and serial not in attached:  # host:port is connected to when the device is taken
+            known = ", ".join(f"{name} ({state})" for name, state in attached.items()) or "none"
+            raise DeviceError(f"adb device {serial} is not attached; attached: {known}", hint="adb devices")
+        return serial
+    ready = [name for name, state in attached.items() if state == "device" and not name.startswith(_ANDROID_EMULATOR)]
     if len(ready) == 1:
         return ready[0]
     if ready:
@@ -126,18 +147,62 @@ def _phone(serial: str) -> str:
             f"{len(ready)} adb devices are attached: {', '.join(ready)}",
             hint=f"choose one: export ANDROID_SERIAL={ready[0]}; or --set profile.device.place=emulator",
         )
-    unready = ", ".join(f"{name} is {state}" for name, state in attached.items())
-    raise _NotThereError(f"no phone is ready: {unready}" if unready else "no phone is attached", hint="adb devices")
+    unready = ", ".join(f"{name} is {_NO_PHONE if state == 'device' else state}" for name, state in attached.items())
+    raise _NotThereError(
+        f"no phone is ready: {unready}" if unready else "no phone is attached",
+        hint="plug one in with USB debugging on: adb devices",
+    )
 
 
 def _emulator(profile: Profile) -> Place:
     name = profile.device.cpu
     if not name:
         raise _NotThereError(f"profile {profile.name} names no CPU to emulate", hint=f"known: {', '.join(cpus.CPUS)}")
-    qemu.need_plugins()
+    transport = _EMULATORS[profile.device.emulator]()
     cpus.need_libraries()
     building.compiler("aarch64")
-    return Place("emulator", "qemu", name, on_target=False)
+    if transport == "qemu":
+        building.host_compiler()  # for the plug-in that counts
+    return Place("emulator", transport, name, on_target=False)
+
+
+def _by_plugin() -> str:
+    qemu.need_plugins()
+    return "qemu"
+
+
+def _by_clock() -> str:
+    vm.find_client()
+    return "vm"
+
+
+def _either() -> str:
+    """Return "qemu" where the plug-in can count, else "vm".
+
+    Raises:
+        MissingToolError: Neither can. It is told what qemu-user lacks; or, where that is installed and takes no
+            plug-ins, what the virtual machine lacks.
+    """
+    try:
+        return _by_plugin()
+    except MissingToolError as lack:
+        user = lack
+    try:
+        debs.need_apt()
+        return _by_clock()
+    except MissingToolError as lack:
+        if not qemu.is_installed():
+            raise user from lack
+        message = f"{user.message}, and a virtual machine can't count them: {lack.message}"
+        raise MissingToolError(message, hint=lack.hint) from lack
+
+
+_EMULATORS: dict[str, Callable[[], str]] = {"auto": _either, "qemu": _by_plugin, "vm": _by_clock}
+
+
+def _machine(cpu: str, state: Path, say: Callable[[str], None]) -> vm.Vm:
+    guest.prepare(state, say)
+    return vm.Vm(cpus.cpu(cpu).qemu, state=state, via=vm.find_client(), icount=True)
 
 
 def _host(profile: Profile) -> Place:

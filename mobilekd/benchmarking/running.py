@@ -14,6 +14,7 @@ from mobilekd.measurement import Measured
 from mobilekd.stage import Progress
 from mobilekd.transport import Transport
 from mobilekd.transports.qemu import Counts, Qemu
+from mobilekd.transports.vm import Vm
 
 if TYPE_CHECKING:
     from mobilekd.backend import Float32, TensorFacts
@@ -71,6 +72,7 @@ class Running:
             samples=len(images),
             threads=self.threads,
             cores=self.cores,
+            name=model.name,
         )
 
     def answers(self, model: Measured, job: Job) -> "Float32":
@@ -84,15 +86,28 @@ class Running:
         return runner.run(self.transport, job, self._argv(job), timeout_s=_TIMEOUT_S)
 
     def count(self, job: Job) -> tuple[Outcome, tuple[Counts, ...]]:
-        """Run a job on an emulated CPU; return it and the instructions of each timed run.
+        """Run a job under qemu-user; return it and the instructions of each timed run, as the plug-in counts them.
 
         Raises:
             DeviceError: The emulator counted fewer runs than there were.
         """
         outcome, counts = self._counted(job)
         if len(counts) != job.timed_runs:
-            raise DeviceError(f"{job.model}: {len(counts)} of {job.timed_runs} runs were counted")
+            raise DeviceError(f"{job.name}: {len(counts)} of {job.timed_runs} runs were counted")
         return outcome, counts
+
+    def count_by_clock(self, job: Job) -> tuple[Outcome, tuple[int, ...]]:
+        """Run a job on a virtual machine whose clock counts; return it and the instructions of each timed run.
+
+        Those of the kernel are among them. The clock moves in steps of 16.
+
+        Raises:
+            DeviceError: There is no such clock.
+        """
+        if not isinstance(self.transport, Vm) or not self.transport.is_counting:
+            raise DeviceError("the device's clock shows time and counts no instructions", hint="Vm(icount=True)")
+        outcome = self.run(job)
+        return outcome, tuple(round(run_ms * 1e6) for run_ms in outcome.latencies_ms)
 
     def layers(self, job: Job) -> str:
         """Run a job whose timed runs are divided into layers; return what mkdrun or the runtime wrote of them.

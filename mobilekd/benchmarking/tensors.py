@@ -42,13 +42,13 @@ def unpack(content: bytes, facts: "TensorFacts", samples: int) -> "Float32":
         DeviceError: The bytes are not n outputs of these facts.
     """
     dtype = _dtype_of(facts)
-    values: NDArray[np.generic] = np.frombuffer(content, dtype)
-    expected = samples * int(np.prod(facts.shape))
-    if values.size != expected:
+    expected_bytes = samples * int(np.prod(facts.shape)) * dtype().itemsize
+    if len(content) != expected_bytes:
         raise DeviceError(
-            f"the device gave {len(content)} bytes for {samples} image(s), expected {expected * dtype().itemsize}",
+            f"the device gave {len(content)} bytes for {samples} image(s), expected {expected_bytes}",
             hint="the run is incomplete: start it again",
         )
+    values: NDArray[np.generic] = np.frombuffer(content, dtype)
     logits = values.reshape(samples, -1).astype(np.float32)
     if dtype is np.float32:
         return logits

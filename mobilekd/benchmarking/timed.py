@@ -1,6 +1,7 @@
 """What models cost on real silicon: interleaved blocks of timed runs, each judged for its steadiness."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,7 +80,12 @@ def time_models(running: Running, jobs: Mapping[str, Job], settings: BenchmarkSe
 def loop_settings(settings: BenchmarkSettings) -> LoopSettings:
     """Return how blocks are taken: a profile's timed runs and warm-up are the least of them."""
     base = RELEASE if settings.mode == "release" else QUICK
-    return dataclasses.replace(base, least_runs=max(base.least_runs, settings.timed_runs))
+    window_runs = max(base.warmup.window_runs, math.ceil(settings.warmup_runs / base.warmup.windows))
+    return dataclasses.replace(
+        base,
+        least_runs=max(base.least_runs, settings.timed_runs),
+        warmup=dataclasses.replace(base.warmup, window_runs=window_runs),
+    )
 
 
 def read_state(running: Running) -> DeviceState:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources, util
 from pathlib import Path
@@ -82,7 +83,7 @@ def counting_plugin(root: Path, progress: Teller) -> Path:
         MissingToolError: No C compiler for this host.
         StageError: The compiler refused.
     """
-    return _built("libmkcount.so", _PLUGIN, _host_compiler(), root, progress)
+    return _built("libmkcount.so", _PLUGIN, host_compiler(), root, progress)
 
 
 def compiler(machine: str) -> Compiler:
@@ -92,7 +93,7 @@ def compiler(machine: str) -> Compiler:
         MissingToolError: There is none.
     """
     if machine == os.uname().machine:
-        return _host_compiler()
+        return host_compiler()
     if machine != "aarch64":
         raise MissingToolError(f"no compiler is known for {machine}", hint="machines: aarch64, x86_64")
     if shutil.which(_CROSS):
@@ -106,7 +107,22 @@ def compiler(machine: str) -> Compiler:
     )
 
 
-def _host_compiler() -> Compiler:
+def find_runner(machine: str, root: Path) -> Path | None:
+    """Return mkdrun for a machine if it is built; None also without a compiler for that machine."""
+    return _find(f"mkdrun-{machine}", _RUNNER, lambda: compiler(machine), root)
+
+
+def find_counting_plugin(root: Path) -> Path | None:
+    """Return the plug-in for qemu-aarch64 if it is built."""
+    return _find("libmkcount.so", _PLUGIN, host_compiler, root)
+
+
+def host_compiler() -> Compiler:
+    """Return the C compiler for this host.
+
+    Raises:
+        MissingToolError: There is none.
+    """
     for name in ("cc", "gcc", "clang"):
         if shutil.which(name):
             return Compiler((name,), _first_line((name, "--version")))
@@ -120,12 +136,29 @@ def _first_line(argv: tuple[str, ...]) -> str:
     return done.stdout.partition("\n")[0]
 
 
-def _built(name: str, recipe: _Recipe, by: Compiler, root: Path, progress: Teller) -> Path:
-    """Return root/native/DIGEST/NAME, the digest being of sources, compiler and flags."""
+def _find(name: str, recipe: _Recipe, by: Callable[[], Compiler], root: Path) -> Path | None:
+    try:
+        made = _place(name, recipe, by(), root)
+    except MissingToolError:
+        return None
+    return made if made.is_file() else None
+
+
+def _texts(recipe: _Recipe) -> dict[str, bytes]:
     folder = resources.files("mobilekd.device") / "native"
-    texts = {file: (folder / file).read_bytes() for file in (*recipe.sources, *recipe.headers)}
-    digest = hashlib.sha256(repr((texts, recipe, by, _FLAGS)).encode()).hexdigest()[:16]
-    made = root / "native" / digest / name
+    return {file: (folder / file).read_bytes() for file in (*recipe.sources, *recipe.headers)}
+
+
+def _place(name: str, recipe: _Recipe, by: Compiler, root: Path) -> Path:
+    """Return root/native/DIGEST/NAME, the digest being of sources, compiler and flags."""
+    digest = hashlib.sha256(repr((_texts(recipe), recipe, by, _FLAGS)).encode()).hexdigest()[:16]
+    return root / "native" / digest / name
+
+
+def _built(name: str, recipe: _Recipe, by: Compiler, root: Path, progress: Teller) -> Path:
+    """Return root/native/DIGEST/NAME, built first where it is not there."""
+    texts = _texts(recipe)
+    made = _place(name, recipe, by, root)
     if made.is_file():
         return made
     progress.say(f"building {name} with {by.version}")

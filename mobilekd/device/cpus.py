@@ -110,6 +110,11 @@ def prefix(model: Cpu, root: Path) -> Path:
     return folder
 
 
+def is_written(model: Cpu, root: Path) -> bool:
+    """Return whether `prefix` finds its folder as it should be."""
+    return _holds(root / "cpus" / model.name, _files(model))
+
+
 def need_libraries() -> None:
     """Accept a host that has the C and C++ library for arm64.
 

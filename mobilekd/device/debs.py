@@ -45,12 +45,7 @@ class PrivateApt:
         Raises:
             MissingToolError: This system has no apt.
         """
-        for program in ("apt-get", "dpkg-deb"):
-            if shutil.which(program) is None:
-                raise MissingToolError(
-                    f"{program} is not on PATH; the emulator's packages come from a Debian mirror",
-                    hint="prepare the emulator on Debian or in docker/emulator",
-                )
+        need_apt()
         self.folder = folder
         self.architecture = architecture
         self._etc = etc
@@ -169,6 +164,20 @@ class PrivateApt:
             for source in read_sources(path.read_text(encoding="utf-8"), is_deb822=path.suffix == ".sources")
         ]
         return of_release(found, self._codename(), with_backports=self._has_backports())
+
+
+def need_apt() -> None:
+    """Accept a host that has apt.
+
+    Raises:
+        MissingToolError: It does not.
+    """
+    for program in ("apt-get", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise MissingToolError(
+                f"{program} is not on PATH; the emulator's packages come from a Debian mirror",
+                hint="prepare the emulator on Debian or in docker/emulator",
+            )
 
 
 def unpack(debs: Iterable[Path], to: Path) -> None:

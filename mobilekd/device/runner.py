@@ -50,6 +50,7 @@ class Job:
         cores: CPUs to run on; empty for any.
         limit_ms: Timed runs go on until this time is over, too (MLPerf Mobile's rule for a release).
         time_sample: Which sample is timed.
+        name: Of the model, for messages; empty where its file says enough.
         profile_out: File to write what each layer of the timed runs took; empty for none. Their latencies then mean
             nothing.
     """
@@ -65,6 +66,7 @@ class Job:
     cores: tuple[int, ...] = ()
     limit_ms: int | None = None
     time_sample: int = 0
+    name: str = ""
     profile_out: str = ""
 
     def argv(self, libraries: Sequence[str], prefix: Sequence[str] = (), program: str = f"./{PROGRAM}") -> list[str]:
@@ -258,4 +260,4 @@ def _ending(code: int) -> str:
 
 def _failed(job: Job, what: str, completed: Completed) -> DeviceError:
     said = "".join(f"\n    {line}" for line in completed.stderr.splitlines()[-_STDERR_LINES:])
-    return DeviceError(f"{job.model} ({job.backend}): {PROGRAM} {what}; the run is incomplete{said}")
+    return DeviceError(f"{job.name or job.model} ({job.backend}): {PROGRAM} {what}; the run is incomplete{said}")

@@ -92,17 +92,27 @@ def runtime(backend: str, machine: str, root: Path, progress: Teller) -> Runtime
         MissingToolError: The wheel could not be had; the hint is the command that was tried.
         VerificationError: The wheel is not the one that was pinned.
     """
+    there = find(backend, machine, root)
+    if there is not None:
+        return there
+    wanted = pin(backend)
+    folder = _kept(wanted, machine, root)
+    _fetch(wanted, machine, folder, progress)
+    return _in_folder(wanted, folder)
+
+
+def find(backend: str, machine: str, root: Path) -> Runtime | None:
+    """Return the files of a runtime if they are on this host; downloads nothing.
+
+    Raises:
+        ConfigError: There is no such runtime for that machine.
+        MissingToolError: What was downloaded is not complete.
+    """
     wanted = pin(backend)
     if machine not in wanted.sha256:
         raise ConfigError(f"{backend} has no runtime for {machine}", hint=f"machines: {', '.join(wanted.sha256)}")
-    installed = _installed(wanted, machine)
-    if installed is not None:
-        return installed
-    digest = wanted.sha256[machine]
-    folder = root / "runtimes" / f"{wanted.distribution}-{wanted.version}-{machine}-{digest[:16]}"
-    if not folder.is_dir():
-        _fetch(wanted, machine, folder, progress)
-    return _found(wanted, [(file.relative_to(folder).as_posix(), file) for file in _files(folder)], folder)
+    folder = _kept(wanted, machine, root)
+    return _installed(wanted, machine) or (_in_folder(wanted, folder) if folder.is_dir() else None)
 
 
 def download_argv(wanted: Pin, machine: str, to: Path) -> list[str]:
@@ -113,6 +123,14 @@ def download_argv(wanted: Pin, machine: str, to: Path) -> list[str]:
     argv += [word for abi in (f"cp{_PYTHON}", "abi3", "none") for word in ("--abi", abi)]
     argv += [word for platform in platforms for word in ("--platform", platform)]
     return [*argv, f"{wanted.distribution}=={wanted.version}"]
+
+
+def _kept(wanted: Pin, machine: str, root: Path) -> Path:
+    return root / "runtimes" / f"{wanted.distribution}-{wanted.version}-{machine}-{wanted.sha256[machine][:16]}"
+
+
+def _in_folder(wanted: Pin, folder: Path) -> Runtime:
+    return _found(wanted, [(file.relative_to(folder).as_posix(), file) for file in _files(folder)], folder)
 
 
 def _pins() -> dict[str, Pin]:

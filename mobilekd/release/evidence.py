@@ -98,7 +98,7 @@ class OnDevice(_Record):
     images: int
     exact_images: int
     same_answers: int
-    max_difference: float
+    max_difference: float | None
     top1: float | None
     host_top1: float | None
 
@@ -111,6 +111,9 @@ class Instructions(_Record):
     largest: int
     runs: int
     classes: dict[str, int] = {}
+    """Empty where the clock of a virtual machine counted."""
+    counted_by: str = "plug-in"
+    """"plug-in" of qemu-user, or "icount": the clock of a virtual machine, kernel and all."""
 
 
 class LayerRow(_Record):

@@ -25,7 +25,7 @@ from mobilekd.release.report_contents import file_table, licence_list, model_tab
 from mobilekd.release.report_drift import drift_lede, drift_plots
 from mobilekd.release.report_format import milliseconds, percent
 from mobilekd.release.report_header import Tile, float_layers_tile, latency_tile, proved_tiles, tile_row, verdict
-from mobilekd.release.report_instructions import instruction_lede, instruction_table
+from mobilekd.release.report_instructions import answers_table, instruction_lede, instruction_table
 from mobilekd.release.report_latency import latency_plot, latency_table
 from mobilekd.release.report_layers import layer_tables
 from mobilekd.release.report_mixed import float_operator_table, mixed_lede, mixed_table
@@ -149,9 +149,8 @@ def _float_section(evidence: Evidence) -> Html:
 def _latency_section(evidence: Evidence) -> Html:
     latency = evidence.latency
     if latency.place == "emulator":
-        return _section(
-            "Cost on the emulator", instruction_lede(evidence), instruction_table(evidence), *layer_tables(evidence)
-        )
+        parts = (instruction_table(evidence), *layer_tables(evidence), answers_table(evidence))
+        return _section("Cost on the emulator", instruction_lede(evidence), *parts)
     place = (
         f"Measured on {latency.ran_on}. Wall time in milliseconds, one image a run, {latency.measured}, {latency.host}."
     )
@@ -172,6 +171,7 @@ def _latency_section(evidence: Evidence) -> Html:
         latency_plot(evidence),
         latency_table(evidence),
         *layer_tables(evidence),
+        answers_table(evidence),
     )
 
 

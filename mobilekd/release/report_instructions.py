@@ -2,7 +2,7 @@
 
 from mobilekd.release.evidence import Evidence, Instructions, LatencyRow, OnDevice
 from mobilekd.release.markup import NOTHING, Html
-from mobilekd.release.report_format import ABSENT, count, line, megabytes, percent, series, stacked, table
+from mobilekd.release.report_format import ABSENT, count, line, percent, series, stacked, table
 from mobilekd.release.report_plots import bar_lane
 
 _CLASSES = (("dot_product", "dot product"), ("i8mm", "int8 matrix"), ("simd", "other SIMD"), ("loads", "loads"))
@@ -19,7 +19,7 @@ def instruction_lede(evidence: Evidence) -> str:
 
 
 def instruction_table(evidence: Evidence) -> Html:
-    """Return a line for each model: its instructions as a bar, by class, and its answers against the host's."""
+    """Return a line for each model: its instructions as a bar, and by class."""
     rows = evidence.latency.rows
     most = max((row.guest_instructions.total for row in rows if row.guest_instructions), default=0)
     if not most:
@@ -30,8 +30,6 @@ def instruction_table(evidence: Evidence) -> Html:
         ("plot", ""),
         ("n", "fp32 / int8"),
         *(("n", title) for _, title in _CLASSES),
-        ("n", "Answers against the host"),
-        ("n", "Peak memory"),
     )
     return table(heads, (_line(row, most) for row in rows))
 
@@ -47,8 +45,6 @@ def _line(row: LatencyRow, most: int) -> Html:
         ("plot", bar_lane(counted.total / most, series(row.precision)) if counted else NOTHING),
         ("n", ratio),
         *(("n", count(value)) for value in classes),
-        ("n", _answers(row.on_device)),
-        ("n", megabytes(row.peak_memory_bytes)),
         kind="" if row.ships else "baseline",
     )
 
@@ -62,13 +58,35 @@ def spread_told(counted: Instructions) -> str:
     """
     if counted.smallest == counted.largest:
         return f"{counted.runs} runs, identical"
-    return f"{counted.runs} runs, {100 * (counted.largest - counted.smallest) / counted.total:.3f} % apart"
+    kernel = " with the kernel's instructions" if counted.counted_by == "icount" else ""
+    return f"{counted.runs} runs, {100 * (counted.largest - counted.smallest) / counted.total:.3f} % apart{kernel}"
 
 
-def _answers(found: OnDevice | None) -> Html | str:
-    if found is None:
-        return ABSENT
-    exact = found.exact_images == found.images
-    told = "bit-exact" if exact else f"{found.images - found.exact_images} differ"
-    top1 = "" if found.top1 is None else f", top-1 {percent(found.top1)}"
-    return stacked(told, f"{found.images} images{top1}")
+def answers_table(evidence: Evidence) -> Html:
+    """Return a line for each model that answered on the device or emulator: its answers against this host's."""
+    rows = [(row, row.on_device) for row in evidence.latency.rows if row.on_device is not None]
+    if not rows:
+        return NOTHING
+    heads = (
+        ("", f"Answers on {evidence.latency.ran_on}"),
+        ("n", "Images"),
+        ("n", "Same answer as the host"),
+        ("n", "Bit-exact"),
+        ("n", "Largest difference of a logit"),
+        ("n", "Top-1 there"),
+        ("n", "Top-1 of the host"),
+    )
+    return table(heads, (_answers(row, found) for row, found in rows))
+
+
+def _answers(row: LatencyRow, found: OnDevice) -> Html:
+    return line(
+        ("name", stacked(row.deployment, "" if row.ships else "baseline, not shipped")),
+        ("n", count(found.images)),
+        ("n", count(found.same_answers)),
+        ("n", count(found.exact_images)),
+        ("n", ABSENT if found.max_difference is None else f"{found.max_difference:.3g}"),
+        ("n", percent(found.top1)),
+        ("n", percent(found.host_top1)),
+        kind="" if row.ships else "baseline",
+    )

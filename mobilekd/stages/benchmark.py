@@ -1,12 +1,13 @@
 """Measure every deployed model where it will run: what it costs there, and whether it answers as it does here."""
 
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mobilekd.artifacts import Dataset, DeployedModel, LatencyReport, write_json
-from mobilekd.errors import ConfigError
-from mobilekd.profile import Profile
+from mobilekd.errors import ConfigError, MissingToolError, VerificationError
+from mobilekd.profile import Profile, Tolerance
 from mobilekd.stage import Context, Inputs, Stage
 
 
@@ -26,7 +27,23 @@ class Benchmark(Stage):
     def for_profile(self, profile: Profile) -> tuple[Stage, ...]:
         """Return this stage with what it reads of the profile."""
         kept = {key: getattr(profile, key) for key in ("name", "title", "target", "device", "benchmark")}
+        kept["tolerance"] = Tolerance(agreement=profile.tolerance.agreement)
         return (self.model_copy(update={"profile": Profile(**kept, deploy=profile.deploy[:1])}),)
+
+    def missing(self) -> tuple[str, ...]:
+        """Return what the chosen place lacks to build the runner; a device that is not there is told by `sources`."""
+        from mobilekd.benchmarking.place import choose
+        from mobilekd.device.building import compiler
+
+        if self.profile is None:
+            return ()
+        try:
+            place = choose(self.profile)
+            if place.kind == "host":
+                compiler(platform.machine())
+        except MissingToolError as lack:
+            return (f"{lack.message} ({lack.hint})",)
+        return ()
 
     def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
         """Return what the measurement is of beside the models: the device that is there now, and this host."""
@@ -38,7 +55,12 @@ class Benchmark(Stage):
         return {"host": host_name(), "place": place.kind, "on": f"{place.transport} {place.name}"}
 
     def run(self, inputs: Inputs, context: Context) -> None:
-        """Write latency.json."""
+        """Write latency.json.
+
+        Raises:
+            VerificationError: A shipped int8 model answers otherwise on the device than here; it is named.
+        """
+        from mobilekd.benchmarking.agreement import refusals
         from mobilekd.benchmarking.measure import Bench, Task
         from mobilekd.benchmarking.place import choose
         from mobilekd.measurement import Measured
@@ -55,6 +77,10 @@ class Benchmark(Stage):
         task = Task(models, test.normalized(part), test.labels[part])
         bench = Bench(profile, choose(profile), context.devices, context.scratch, context.progress, layers=True)
         report: dict[str, Any] = bench.measure(task)
+        if wrong := refusals(report["rows"], profile.tolerance.agreement, report["ran_on"]):
+            kept = context.scratch / "latency.json"
+            write_json(kept, report)
+            raise VerificationError("\n".join(wrong), hint=f"drop that deployment for this target; all rows: {kept}")
         write_json(context.out / "latency.json", report)
 
     def _profile(self) -> Profile:

@@ -94,3 +94,6 @@ def compiled(network: nn.Module, device: torch.device, *, enabled: bool) -> Iter
         raise StageError(f"torch.compile failed: {first}", hint="set compile = false") from cause
     finally:
         del network.forward
+        # The compiler keeps code by the class of a network, and does not look whether this one has hooks: a later run
+        # of the same class, with feature taps, would get code without them.
+        torch.compiler.reset()

@@ -94,8 +94,7 @@ class Adb(Remote):
         state = devices[self._serial]
         if state == "device":
             return None
-        known = next((name for name in _SAID_BY_STATE if state.startswith(name)), "")
-        said, hint = _SAID_BY_STATE.get(known, (f"is in state {state!r}", "adb devices"))
+        said, hint = said_of(state)
         return DeviceError(f"{self.label} {said}", hint=hint)
 
     def _devices(self) -> dict[str, str]:
@@ -146,6 +145,12 @@ def attached() -> dict[str, str]:
     """
     need_adb()
     return _parsed(run_adb(("devices",), os.environ))
+
+
+def said_of(state: str) -> tuple[str, str]:
+    """Return what a state of `adb devices` other than "device" means, as "is offline", and what mends it."""
+    known = next((name for name in _SAID_BY_STATE if state.startswith(name)), "")
+    return _SAID_BY_STATE.get(known, (f"is in state {state!r}", "adb devices"))
 
 
 def need_adb() -> None:

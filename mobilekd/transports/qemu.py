@@ -172,6 +172,11 @@ def qemu_version() -> str:
     return words[words.index("version") + 1] if "version" in words[:-1] else "of unknown version"
 
 
+def is_installed() -> bool:
+    """Return whether a qemu-aarch64 is there, with plug-ins or without."""
+    return shutil.which(_QEMU) is not None
+
+
 def need_plugins() -> None:
     """Accept a qemu-aarch64 that takes plug-ins.
 
@@ -181,7 +186,7 @@ def need_plugins() -> None:
     if "-plugin" not in _qemu_says("-h"):
         raise MissingToolError(
             f"{_QEMU} {qemu_version()} takes no plug-ins (no option -plugin), so instructions can't be counted",
-            hint="use the dynamically linked qemu-user of Debian 12 (7.2), or count on the emulated machine (-icount)",
+            hint="use the dynamically linked qemu-user of Debian 12 (7.2), or --set profile.device.emulator=vm",
         )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shutil
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ from mobilekd.transports._remote import Remote
 from mobilekd.transports.adb import Adb, private_server_env
 from mobilekd.transports.ssh import Ssh
 
+Client = Literal["adb", "ssh"]
+"""How a running machine is reached."""
+
 _FOLDER = "/data/local/tmp/mobilekd"
 _CONNECT_TIMEOUT_S = 60.0
 _POLL_S = 0.05
@@ -38,7 +42,7 @@ class Vm:
         state: Path,
         cores: int = 1,
         memory_mib: int = 1024,
-        via: Literal["adb", "ssh"] = "adb",
+        via: Client = "adb",
         icount: bool = False,
     ) -> None:
         """Describe the machine; nothing is started yet.
@@ -57,6 +61,11 @@ class Vm:
         self._held = ExitStack()
         self._machine: Machine | None = None
         self._remote: Remote | None = None
+
+    @property
+    def is_counting(self) -> bool:
+        """Return whether a nanosecond of the machine's clock is one instruction."""
+        return self._spec.is_counting
 
     @property
     def machine(self) -> Machine:
@@ -131,6 +140,20 @@ class Vm:
             return ssh_to(self.machine, self._state)
         port = held.enter_context(AdbServer(self._state)).port
         return adb_to(self.machine, self._state, server_port=port)
+
+
+def find_client() -> Client:
+    """Return how a machine can be booted and reached from this host: by adb where it is installed, else by ssh.
+
+    Raises:
+        MissingToolError: A program that boots or reaches it is not installed.
+    """
+    client: Client = "adb" if shutil.which("adb") else "ssh"
+    packages = {"qemu-system-aarch64": "qemu-system-arm", client: "openssh-client", "ssh-keygen": "openssh-client"}
+    for program, package in packages.items():
+        if shutil.which(program) is None:
+            raise MissingToolError(f"{program} is not on PATH", hint=f"apt-get install {package}")
+    return client
 
 
 class AdbServer:

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobilekd.artifacts import files_below
+from mobilekd.artifacts import digest_file, files_below
 from mobilekd.backend import DeployedFacts, Float32
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release.archive import write_archive
 from mobilekd.release.bundle import inspect, unpack_models, verify
+from mobilekd.release.manifest import DatasetEntry
 from mobilekd.release.recorded import recorded_drift, recorded_parity
 
 from .workshop import MODELS, MatrixRuntime, Workshop
@@ -209,11 +210,24 @@ def test_a_huge_manifest_is_refused(folder: Path):
 
 
 def test_models_are_unpacked_with_their_facts_and_accuracy(built: Path, tmp_path: Path):
-    models, image, accuracy = unpack_models(built / "bundle.zip", tmp_path)
-    logits = [RUNTIME.logits("", one.model, one.facts, np.load(image), tmp_path) for one in models]
+    unpacked = unpack_models(built / "bundle.zip", tmp_path)
+    models, image = unpacked.models, np.load(unpacked.input)
+    logits = [RUNTIME.logits("", one.model, one.facts, image, tmp_path) for one in models]
     assert [one.name for one in models] == ["onnxruntime-int8", "tflite-int8", "mnn-int8", "tensorrt-int8"]
     assert np.array_equal(logits[1], np.load(built / "bundle/reference/tflite-int8.npy"))
-    assert (accuracy["tflite-int8"], accuracy["tensorrt-int8"]) == (0.9861, None)
+    assert (unpacked.top1["tflite-int8"], unpacked.top1["tensorrt-int8"]) == (0.9861, None)
+
+
+def test_a_bundle_names_the_files_of_its_test_split_by_digest(tmp_path: Path):
+    workshop = Workshop(tmp_path)
+    unpacked = unpack_models(workshop.bundle() / "bundle.zip", tmp_path)
+    assert unpacked.dataset.test_files == {
+        name: digest_file(tmp_path / "dataset" / name) for name in ("test_images.npy", "test_labels.npy")
+    }
+
+
+def test_a_manifest_without_the_files_of_its_test_split_is_read():
+    assert DatasetEntry(name="digits", source="", splits={}).test_files == {}
 
 
 def test_models_of_a_changed_bundle_are_not_unpacked(folder: Path, tmp_path: Path):

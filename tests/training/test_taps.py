@@ -6,6 +6,7 @@ from torch import nn
 
 from mobilekd.errors import ConfigError
 from mobilekd.training import networks
+from mobilekd.training.device import compiled
 from mobilekd.training.taps import Taps, classifier_path, tap_paths
 from tests.training.nets import narrow
 
@@ -99,3 +100,24 @@ def test_a_network_of_linear_layers_has_no_stages() -> None:
 def test_a_network_without_a_linear_layer_has_no_embedding() -> None:
     with pytest.raises(ConfigError, match=r"runs no nn\.Linear"):
         classifier_path(narrow().layer1, IMAGES)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, in its compiler
+def test_taps_read_a_compiled_network_whose_class_was_compiled_without_them() -> None:
+    images, plain, tapped = torch.randn(4, 3, 16, 16), _TwoStages(), _TwoStages()
+    with compiled(plain, torch.device("cpu"), enabled=True):
+        plain(images)
+    taps = Taps(tapped, ("first", "second"), embedding=False, stages=True)
+    with compiled(tapped, torch.device("cpu"), enabled=True):
+        outputs = taps(images)
+    assert [stage.shape[1] for stage in outputs.stages] == [4, 8]
+
+
+class _TwoStages(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(images).relu()).mean(dim=(2, 3))

@@ -1,0 +1,121 @@
+"""Every piece that measuring for a profile takes: there or not, and what mends it."""
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobilekd.benchmarking import place
+from mobilekd.device import building, cpus, guest, runtimes
+from mobilekd.device_tools import cross_compiler, emulator_tools, host_compiler, machine_tools, pip, program
+from mobilekd.devices import outlook
+from mobilekd.doctor import Check
+from mobilekd.errors import DeviceError, MissingToolError
+from mobilekd.profile import Profile
+
+_CLIENTS = {"adb": "adb", "ssh": "ssh"}
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a profile's models are to be measured on.
+
+    Attributes:
+        kind: The device where one is ready or demanded, else the emulator where the profile names a CPU, else this
+            host.
+        machine: Of the runner and the runtimes, as `uname -m` says it.
+    """
+
+    kind: place.Kind
+    machine: str
+
+
+def aim_of(profile: Profile) -> Aim:
+    """Return what a profile's models are to be measured on."""
+    settings = profile.device
+    found = outlook(profile).place
+    kind: place.Kind = "host"
+    if settings.place != "auto":
+        kind = settings.place
+    elif found is not None and found.kind == "device":
+        kind = "device"
+    elif settings.cpu:
+        kind = "emulator"
+    is_arm = kind != "host" and profile.target.abi in cpus.EMULATED_ABIS
+    return Aim(kind, "aarch64" if is_arm else platform.machine())
+
+
+def examine(profile: Profile, state: Path) -> tuple[Check, ...]:
+    """Return every piece; `is_needed` marks those without which the profile can't be measured as it asks.
+
+    Args:
+        profile: For whom.
+        state: Folder of this host for what is built and downloaded for devices.
+    """
+    aim = aim_of(profile)
+    is_arm = aim.machine == "aarch64"
+    return (
+        *_devices(profile, aim),
+        *(
+            program("device", name, is_needed=aim.kind == "device" and profile.device.transport == name)
+            for name in _CLIENTS
+        ),
+        cross_compiler(is_needed=is_arm and platform.machine() != "aarch64"),
+        *(() if profile.device.cpu else (host_compiler(is_needed=not is_arm),)),
+        *(emulator_tools(is_needed=aim.kind == "emulator") if profile.device.cpu else ()),
+        *_made(profile, aim, state),
+        *machine_tools(is_needed=False),
+        _guest(profile, state),
+    )
+
+
+def deployed_backends(profile: Profile) -> tuple[str, ...]:
+    """Return the backends of a profile that have a runtime for devices."""
+    wanted = dict.fromkeys(one.backend for one in profile.deployments())
+    return tuple(name for name in wanted if name in runtimes.backends())
+
+
+def _devices(profile: Profile, aim: Aim) -> Iterator[Check]:
+    try:
+        found = place.find(profile, "device")
+    except (DeviceError, MissingToolError) as lack:
+        yield Check(
+            "device", "attached", is_ok=False, detail=lack.message, mend=lack.hint, is_needed=aim.kind == "device"
+        )
+    else:
+        yield Check("device", "attached", is_ok=True, detail=found.told, is_needed=aim.kind == "device")
+
+
+def _made(profile: Profile, aim: Aim, state: Path) -> Iterator[Check]:
+    """Yield what a build or `mobilekd devices setup` makes once."""
+    there = building.find_runner(aim.machine, state)
+    yield _once(profile, "runner", f"mkdrun for {aim.machine}", there)
+    if aim.kind == "emulator":
+        yield _once(profile, "emulator", "plug-in that counts", building.find_counting_plugin(state))
+    absent = False
+    for backend in deployed_backends(profile):
+        pin = runtimes.pin(backend)
+        name = f"{backend}: {pin.distribution} {pin.version} for {aim.machine}"
+        try:
+            found = runtimes.find(backend, aim.machine, state)
+        except MissingToolError as lack:
+            yield Check("runtime", name, is_ok=False, detail=lack.message, mend=lack.hint, is_needed=True)
+            continue
+        absent = absent or found is None
+        yield _once(profile, "runtime", name, found.library if found else None)
+    yield pip(is_needed=absent)
+
+
+def _once(profile: Profile, area: str, name: str, path: Path | None) -> Check:
+    if path is not None:
+        return Check(area, name, is_ok=True, detail=str(path))
+    mend = f"mobilekd devices setup --profile {profile.name}" if profile.device.cpu else ""
+    return Check(area, name, is_ok=False, detail="not there yet; made on first use", mend=mend)
+
+
+def _guest(profile: Profile, state: Path) -> Check:
+    made = guest.find(state)
+    if made is not None:
+        return Check("machine", "arm64 machine", is_ok=True, detail=str(made.kernel.parent))
+    mend = f"mobilekd devices setup --profile {profile.name} --vm" if profile.device.cpu else ""
+    return Check("machine", "arm64 machine", is_ok=False, detail="not made; no benchmark needs it", mend=mend)

@@ -1,0 +1,226 @@
+"""Prepare the emulator of a profile: build, download, check; without root, and only what is not there."""
+
+import errno
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mobilekd.device import building, cpus, guest, runner, runtimes
+from mobilekd.device.runner import Job
+from mobilekd.device_doctor import deployed_backends
+from mobilekd.device_tools import cross_compiler, emulator_tools, machine_tools, pip, program, remedy
+from mobilekd.errors import ConfigError, DeviceError, MissingToolError, MobilekdError, StageError
+from mobilekd.profile import Profile
+from mobilekd.stage import Progress
+from mobilekd.transport import Completed
+from mobilekd.transports.qemu import Qemu
+from mobilekd.transports.vm import Vm
+
+_MACHINE = "aarch64"
+_RUN_TIMEOUT_S = 120.0
+_EXIT_USAGE, _EXIT_IO = 2, 6
+_NO_SPACE = "No space left on device"
+_FULL_BYTES = 1 << 20
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+State = Literal["made", "was there", "checked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the setup; `detail` says where what it made is, or what was seen."""
+
+    name: str
+    state: State
+    seconds: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One step to do: `is_there` is None for a check, which is never done for good."""
+
+    name: str
+    is_there: Callable[[], bool] | None
+    do: Callable[[], str]
+
+
+def setup(profile: Profile, state: Path, progress: Progress, *, with_machine: bool) -> tuple[Step, ...]:
+    """Return the steps that prepared the emulator, each with its time.
+
+    Args:
+        profile: Whose CPU and backends.
+        state: Folder of this host for what is built and downloaded for devices.
+        progress: Told of each step that ends.
+        with_machine: Make the virtual machine, too, and boot it once.
+
+    Raises:
+        ConfigError: The profile emulates nothing, or the folder can't be written.
+        MissingToolError: A program is not installed (the hint is one command for all of them), or no package index or
+            mirror answers.
+        StageError: The disk is full, or a compiler refused.
+        DeviceError: The runner or a runtime does not start on the emulated CPU.
+        VerificationError: A downloaded runtime is not the one that was pinned.
+    """
+    _check_emulated(profile)
+    need_tools(profile, state, with_machine=with_machine)
+    with _told(state):
+        state.mkdir(parents=True, exist_ok=True)
+        works = [*_emulator(profile, state, progress), *(_machine(profile, state, progress) if with_machine else ())]
+        return tuple(_done(work, progress) for work in works)
+
+
+def need_tools(profile: Profile, state: Path, *, with_machine: bool) -> None:
+    """Accept a host that has all programs of the setup.
+
+    Raises:
+        MissingToolError: One is not there; all of them are named, and the hint is one command.
+    """
+    absent = any(runtimes.find(name, _MACHINE, state) is None for name in deployed_backends(profile))
+    tools = [cross_compiler(is_needed=True), *emulator_tools(is_needed=True), pip(is_needed=absent)]
+    if with_machine:
+        tools += machine_tools(is_needed=True)
+        tools.append(program("machine", _via(profile), is_needed=True))
+    missing = [tool for tool in tools if tool.is_needed and not tool.is_ok]
+    if missing:
+        names = ", ".join(tool.name for tool in missing)
+        raise MissingToolError(f"the emulator of {profile.name} misses: {names}", hint=remedy(missing))
+
+
+def _check_emulated(profile: Profile) -> None:
+    if profile.target.abi not in cpus.EMULATED_ABIS:
+        raise ConfigError(
+            f"profile {profile.name} is for {profile.target.abi}; emulated are {' and '.join(cpus.EMULATED_ABIS)}",
+            hint="mobilekd devices list shows what each profile is measured on",
+        )
+    if not profile.device.cpu:
+        raise ConfigError(
+            f"profile {profile.name} names no CPU to emulate",
+            hint=f"--set profile.device.cpu=NAME; known: {', '.join(cpus.CPUS)}",
+        )
+    if not deployed_backends(profile):
+        names = ", ".join(dict.fromkeys(one.backend for one in profile.deploy))
+        raise ConfigError(
+            f"profile {profile.name} has no backend with a runtime for devices: {names}",
+            hint=f"those that do: {', '.join(runtimes.backends())}",
+        )
+
+
+def _emulator(profile: Profile, state: Path, progress: Progress) -> Iterator[_Work]:
+    cpu = cpus.cpu(profile.device.cpu)
+
+    def fetched(backend: str) -> _Work:
+        pin = runtimes.pin(backend)
+        return _Work(
+            f"{backend}: {pin.distribution} {pin.version}",
+            lambda: runtimes.find(backend, _MACHINE, state) is not None,
+            lambda: str(runtimes.runtime(backend, _MACHINE, state, progress).library),
+        )
+
+    yield _Work(
+        "runner",
+        lambda: building.find_runner(_MACHINE, state) is not None,
+        lambda: str(building.runner(_MACHINE, state, progress)),
+    )
+    yield _Work(
+        "plug-in that counts",
+        lambda: building.find_counting_plugin(state) is not None,
+        lambda: str(building.counting_plugin(state, progress)),
+    )
+    yield from (fetched(backend) for backend in deployed_backends(profile))
+    yield _Work(f"CPU {cpu.name}", lambda: cpus.is_written(cpu, state), lambda: str(cpus.prefix(cpu, state)))
+    yield _Work("check", None, lambda: _check(profile, state, progress))
+
+
+def _machine(profile: Profile, state: Path, progress: Progress) -> Iterator[_Work]:
+    yield _Work(
+        "arm64 machine",
+        lambda: guest.find(state) is not None,
+        lambda: str(guest.prepare(state, progress.say).kernel.parent),
+    )
+    yield _Work("boot", None, lambda: _boot(profile, state))
+
+
+def _done(work: _Work, progress: Progress) -> Step:
+    was_there = work.is_there is not None and work.is_there()
+    began_s = time.monotonic()
+    detail = work.do()
+    seconds = time.monotonic() - began_s
+    state: State = "checked" if work.is_there is None else "was there" if was_there else "made"
+    progress.say(f"{work.name}: {state}, {seconds:.1f} s")
+    return Step(work.name, state, round(seconds, 2), detail)
+
+
+def _check(profile: Profile, state: Path, progress: Progress) -> str:
+    """Start the runner, and let it load each runtime, on the emulated CPU."""
+    backends = deployed_backends(profile)
+    kit = runner.kit(_MACHINE, backends, state, progress)
+    with Qemu(state, profile.device.cpu) as emulator:
+        emulator.push(kit)
+        # With the plug-in: qemu ends where it can't load it.
+        started, _ = emulator.run_counted([f"./{runner.PROGRAM}"], timeout_s=_RUN_TIMEOUT_S)
+        _expect(started, _EXIT_USAGE, f"{runner.PROGRAM} does not start")
+        for backend in backends:
+            # A runtime is loaded before the model is opened, so a model that is not there is as far as this goes.
+            job = Job(backend=backend, model="none", inputs=("none",), outputs=(), samples=1)
+            loaded = emulator.run(job.argv(runner.library_names(backend, tuple(kit))), timeout_s=_RUN_TIMEOUT_S)
+            _expect(loaded, _EXIT_IO, f"{runner.PROGRAM} can't load the runtime of {backend}")
+        return f"{runner.PROGRAM} loads {_listed(backends)} on {emulator.facts().name}"
+
+
+def _expect(done: Completed, code: int, failure: str) -> None:
+    if done.returncode != code:
+        said = (done.stdout.strip() or done.stderr.strip() or "it said nothing").splitlines()[-1]
+        raise DeviceError(
+            f"{failure} on the emulated CPU: exit code {done.returncode}, {said}", hint="mobilekd devices doctor"
+        )
+
+
+def _boot(profile: Profile, state: Path) -> str:
+    via = _via(profile)
+    with Vm(cpus.cpu(profile.device.cpu).qemu, state=state, via=via) as machine:
+        facts = machine.facts()
+    return f"{facts.name} answers over {via}: {facts.system}"
+
+
+def _via(profile: Profile) -> Literal["adb", "ssh"]:
+    return "adb" if profile.device.transport == "adb" else "ssh"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+@contextmanager
+def _told(state: Path) -> Iterator[None]:
+    """Turn a folder that can't be written, and the many faces of a full disk, into one error each."""
+    try:
+        yield
+    except OSError as cause:
+        if cause.errno in _UNWRITABLE:
+            raise ConfigError(
+                f"{cause.filename or state} can't be written: {cause.strerror}",
+                hint="choose another folder: MOBILEKD_CACHE=DIR mobilekd devices setup",
+            ) from cause
+        if cause.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise _full(state, str(cause)) from cause
+    except MobilekdError as cause:  # a compiler, pip or apt that found the disk full
+        if _NO_SPACE not in cause.message and _free_bytes(state) >= _FULL_BYTES:
+            raise
+        raise _full(state, cause.message) from cause
+
+
+def _full(state: Path, said: str) -> StageError:
+    return StageError(
+        f"no space is left ({_free_bytes(state):,} bytes in {state}): {said}",
+        hint="mobilekd cache prune, or another disk: MOBILEKD_CACHE=DIR mobilekd devices setup",
+    )
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.exists())).free

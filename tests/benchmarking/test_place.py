@@ -1,0 +1,133 @@
+"""Which place is chosen, and what is said where none is there."""
+
+import platform
+
+import pytest
+
+from mobilekd.benchmarking.place import choose, open_place
+from mobilekd.errors import DeviceError, MissingToolError
+from mobilekd.profile import Target
+from tests.benchmarking.small import CPU, profile
+from tests.device.tools import need
+
+HERE = Target(os="linux", abi="x86_64" if platform.machine() == "x86_64" else "aarch64")
+
+
+@pytest.mark.usefixtures("no_programs")
+def test_without_any_program_the_host_is_left_and_every_lack_is_told() -> None:
+    place = choose(profile(transport="adb", cpu=CPU))
+    assert (place.kind, place.transport, place.on_target) == ("host", "local", False)
+    assert "adb is not on PATH" in place.why
+    assert "qemu-aarch64 is not on PATH (apt-get install qemu-user)" in place.why
+
+
+@pytest.mark.usefixtures("no_programs")
+def test_a_profile_without_a_cpu_says_so() -> None:
+    assert "profile small names no CPU to emulate" in choose(profile(transport="adb")).why
+
+
+@pytest.mark.usefixtures("no_programs")
+def test_a_host_that_is_asked_for_needs_no_reason() -> None:
+    assert choose(profile(place="host", transport="adb", cpu=CPU)).why == ""
+
+
+@pytest.mark.usefixtures("no_programs")
+@pytest.mark.parametrize(("where", "absent"), [("device", "adb"), ("emulator", "qemu-aarch64")])
+def test_a_place_that_is_asked_for_is_not_replaced(where: str, absent: str) -> None:
+    with pytest.raises(MissingToolError, match=f"{absent} is not on PATH") as caught:
+        choose(profile(place=where, transport="adb", cpu=CPU))
+    assert "apt-get install" in caught.value.hint
+
+
+def test_a_profile_without_a_transport_has_no_device() -> None:
+    with pytest.raises(DeviceError, match="profile small reaches no device") as caught:
+        choose(profile(place="device", cpu=CPU))
+    assert 'transport = "adb" or "ssh"' in caught.value.hint
+
+
+def test_an_emulator_without_a_cpu_lists_those_there_are() -> None:
+    with pytest.raises(DeviceError, match="names no CPU to emulate") as caught:
+        choose(profile(place="emulator"))
+    assert CPU in caught.value.hint
+
+
+def test_a_board_without_a_name_is_told_with_the_option() -> None:
+    with pytest.raises(DeviceError, match="no board is named") as caught:
+        choose(profile(place="device", transport="ssh"))
+    assert "profile.device.host=HOST" in caught.value.hint
+
+
+def test_a_board_that_was_named_and_is_not_there_is_never_passed_over() -> None:
+    need("ssh")
+    with pytest.raises(DeviceError, match=r"nowhere\.invalid"):
+        choose(profile(transport="ssh", host="nowhere.invalid", cpu=CPU))
+
+
+def test_a_host_of_the_target_s_kind_is_the_target() -> None:
+    place = choose(profile(HERE, transport="local"))
+    assert (place.kind, place.on_target, "not the target" in place.told) == ("host", True, False)
+
+
+def test_no_phone_leaves_the_emulator_and_says_why(fake_adb) -> None:
+    need("qemu-aarch64", "aarch64-linux-gnu-gcc")
+    fake_adb()
+    place = choose(profile(transport="adb", cpu=CPU))
+    assert (place.kind, place.name, place.on_target) == ("emulator", CPU, False)
+    assert (place.told, place.why) == (f"emulated {CPU}", "no phone is attached")
+
+
+def test_the_only_phone_is_taken(fake_adb) -> None:
+    fake_adb("0123 device")
+    place = choose(profile(transport="adb", cpu=CPU))
+    assert (place.kind, place.told, place.on_target, place.why) == ("device", "adb 0123", True, "")
+
+
+def test_the_only_phone_that_is_ready_is_taken(fake_adb) -> None:
+    fake_adb("0123 unauthorized", "4567 device")
+    assert choose(profile(transport="adb")).name == "4567"
+
+
+def test_a_phone_that_is_not_ready_is_named_with_its_state(fake_adb) -> None:
+    fake_adb("0123 unauthorized")
+    with pytest.raises(DeviceError, match="no phone is ready: 0123 is unauthorized"):
+        choose(profile(place="device", transport="adb"))
+
+
+def test_android_s_emulator_is_no_phone(fake_adb) -> None:
+    fake_adb("emulator-5554 device")
+    with pytest.raises(DeviceError, match="no phone is ready: emulator-5554"):
+        choose(profile(place="device", transport="adb"))
+
+
+def test_android_s_emulator_that_is_named_is_not_the_target(fake_adb) -> None:
+    fake_adb("emulator-5554 device")
+    place = choose(profile(transport="adb", serial="emulator-5554"))
+    assert (place.kind, place.name, place.on_target) == ("device", "emulator-5554", False)
+
+
+def test_two_phones_are_named_and_none_is_chosen(fake_adb) -> None:
+    fake_adb("0123 device", "4567 device")
+    with pytest.raises(DeviceError, match="2 adb devices are attached: 0123, 4567") as caught:
+        choose(profile(transport="adb", cpu=CPU))
+    assert "export ANDROID_SERIAL=0123" in caught.value.hint
+
+
+@pytest.mark.parametrize(("by_profile", "by_environment", "chosen"), [("4567", "0123", "4567"), ("", "0123", "0123")])
+def test_a_serial_chooses_among_phones(fake_adb, monkeypatch, by_profile, by_environment, chosen) -> None:
+    fake_adb("0123 device", "4567 device")
+    monkeypatch.setenv("ANDROID_SERIAL", by_environment)
+    assert choose(profile(transport="adb", serial=by_profile)).name == chosen
+
+
+def test_a_named_phone_that_is_not_attached_is_refused_with_those_that_are(fake_adb, tmp_path) -> None:
+    fake_adb("0123 device")
+    wanted = profile(transport="adb", serial="9999", cpu=CPU)
+    with pytest.raises(DeviceError, match=r"adb device 9999 is not attached; attached: 0123 \(device\)"):
+        open_place(choose(wanted), wanted, tmp_path).__enter__()
+
+
+def test_the_host_is_held_by_one_benchmark_at_a_time(tmp_path) -> None:
+    wanted = profile(place="host")
+    place = choose(wanted)
+    with open_place(place, wanted, tmp_path), pytest.raises(DeviceError, match="held by another benchmark"):
+        open_place(place, wanted, tmp_path).__enter__()

@@ -1,0 +1,64 @@
+"""What makes the benchmark stage measure again, and what does not."""
+
+import pytest
+
+from mobilekd.errors import ConfigError
+from mobilekd.profile import Budget, DeviceSettings, Profile, Tolerance
+from mobilekd.stages.benchmark import Benchmark
+from tests.benchmarking.small import CPU, profile
+
+
+def stage(of: Profile) -> Benchmark:
+    (found,) = Benchmark().for_profile(of)
+    assert isinstance(found, Benchmark)
+    return found
+
+
+@pytest.mark.parametrize("changed", [{"budget": Budget(p50_ms=1.0)}, {"max_top1_drop": 0.01}])
+def test_what_it_does_not_read_changes_nothing(changed: dict[str, object]) -> None:
+    assert stage(profile().model_copy(update=changed)) == stage(profile())
+
+
+@pytest.mark.parametrize("changed", [{"images": 10}, {"cpu": CPU}, {"place": "host"}])
+def test_the_device_table_is_part_of_its_options(changed: dict[str, object]) -> None:
+    assert stage(profile(**changed)) != stage(profile())
+
+
+def test_the_agreement_that_it_asks_for_is_part_of_its_options() -> None:
+    stricter = profile().model_copy(update={"tolerance": Tolerance(agreement=0.5)})
+    assert stage(stricter) != stage(profile())
+
+
+def test_a_compiler_that_is_missing_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (told,) = stage(profile(place="host")).missing()
+    assert "C compiler" in told
+
+
+def test_an_emulator_that_is_missing_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (told,) = stage(profile(place="emulator", cpu=CPU)).missing()
+    assert "qemu" in told
+
+
+def test_the_place_that_was_found_is_a_source(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = stage(profile(transport="adb", cpu=CPU)).sources(lambda _: "")
+    assert found["place"] == "host"
+    assert found["on"].startswith("local ")
+
+
+def test_another_phone_is_another_source(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    (tmp_path / "adb").write_text("#!/bin/sh\nprintf '0123\\tdevice\\n4567\\tdevice\\n'\n")
+    (tmp_path / "adb").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = [
+        stage(profile().model_copy(update={"device": DeviceSettings(transport="adb", serial=serial)})).sources(str)
+        for serial in ("0123", "4567")
+    ]
+    assert [one["on"] for one in found] == ["adb 0123", "adb 4567"]
+
+
+def test_without_a_profile_it_measures_nothing() -> None:
+    with pytest.raises(ConfigError, match="the benchmark stage has no profile"):
+        Benchmark().sources(lambda _: "")

@@ -1,0 +1,72 @@
+"""How a measurement looks on stdout: a number never stands without what it is and where it was taken."""
+
+from typing import Any
+
+import pytest
+
+from mobilekd.show_bench import cost_cells, show_bench
+
+COUNTED = {"total": 2_450_105, "smallest": 2_450_105, "largest": 2_450_105, "runs": 3, "classes": {}}
+SAME = {"images": 200, "exact_images": 200, "same_answers": 200}
+EMULATED = {"guest_instructions": COUNTED, "on_device": SAME, "ran_on": "emulated cortex-a76"}
+TIMED = {"p50_ms": 1.2345, "ci95_ms": [1.2, 1.3], "latency_kind": "wall", "ran_on": "adb 0123"}
+
+
+def test_counts_are_millions_of_instructions() -> None:
+    assert cost_cells(EMULATED) == ("2.45 M instr.", "identical", "bit-exact, 200 images", "emulated cortex-a76")
+
+
+def test_counts_that_differ_show_by_how_much() -> None:
+    spread = COUNTED | {"total": 1000, "smallest": 995, "largest": 1005}
+    assert cost_cells(EMULATED | {"guest_instructions": spread})[1] == "1.000 %"
+
+
+def test_times_have_their_interval_and_their_kind() -> None:
+    assert cost_cells(TIMED) == ("1.234 ms", "1.200-1.300 ms", "-", "wall adb 0123")
+
+
+def test_times_without_an_interval_have_no_spread() -> None:
+    assert cost_cells(TIMED | {"ci95_ms": None})[1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (SAME | {"images": 1, "exact_images": 1}, "bit-exact, 1 image"),
+        (SAME | {"exact_images": 12}, "same answers, 12 of 200 bit-exact"),
+        (SAME | {"exact_images": 12, "same_answers": 199}, "1 of 200 answers differ"),
+    ],
+)
+def test_answers_are_exact_or_counted(found: dict[str, int], told: str) -> None:
+    assert cost_cells(EMULATED | {"on_device": found})[2] == told
+
+
+def test_a_model_that_was_not_measured_shows_why() -> None:
+    assert cost_cells({"note": "no GPU here"}) == ("-", "-", "-", "no GPU here")
+
+
+def test_no_row_at_all_is_told() -> None:
+    assert cost_cells({})[3] == "not measured"
+
+
+def shown(capsys: pytest.CaptureFixture[str], **changed: Any) -> str:
+    row = {"deployment": "tflite-int8", **TIMED, "verdict": "steady"}
+    document = {"models": [row], "ran_on": "adb 0123", "why": "", "worries": [], "comparison": None}
+    show_bench({**document, **changed}, as_json=False)
+    return capsys.readouterr().out
+
+
+def test_the_table_has_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "steady" in shown(capsys)
+
+
+def test_the_reason_for_no_device_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "not on a device: no phone is attached" in shown(capsys, why="no phone is attached")
+
+
+def test_worries_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "note: the governor is powersave" in shown(capsys, worries=["the governor is powersave"])
+
+
+def test_the_comparison_stands_last(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, comparison={"told": "B is faster"}).endswith("\nB is faster\n")
