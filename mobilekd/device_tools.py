@@ -1,15 +1,14 @@
 """The programs that measuring on a device or an emulator takes: which are here, and what brings the rest."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from importlib import metadata
 
 from mobilekd.device import building, cpus
 from mobilekd.doctor import Check
 from mobilekd.errors import MissingToolError
+from mobilekd.keys import ABSENT, tool_version
 from mobilekd.transports import qemu
 
 _APT = "apt-get install --yes --no-install-recommends"
@@ -57,8 +56,9 @@ def host_compiler(*, is_needed: bool) -> Check:
 
 def pip(*, is_needed: bool) -> Check:
     """Return the program that downloads the runtimes; virtual environments of some makers come without it."""
-    is_ok = importlib.util.find_spec("pip") is not None
-    detail = metadata.version("pip") if is_ok else f"{sys.executable} has no pip, which downloads the runtimes"
+    version = tool_version("pip")  # find_spec would wake setuptools, which warns where distutils is loaded
+    is_ok = version != ABSENT
+    detail = version if is_ok else f"{sys.executable} has no pip, which downloads the runtimes"
     mend = "" if is_ok else f"{sys.executable} -m ensurepip"
     return Check("runner", "pip", is_ok, detail, mend, is_needed)
 

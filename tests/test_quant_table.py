@@ -15,6 +15,7 @@ from mobilekd.artifacts import OnnxModel, QatStudent
 from mobilekd.backends._ort_check import check_against_table
 from mobilekd.backends._ort_graph import fuse_ready
 from mobilekd.backends._readback import trained
+from mobilekd.backends.onnxruntime import lacks_vnni
 from mobilekd.errors import ConfigError, StageError
 from mobilekd.float_operators import find_float_operators
 from mobilekd.quant_table import FloatOperator, QuantTable, load_table
@@ -93,6 +94,8 @@ def test_a_layer_in_float_has_no_entry_for_its_weight(table) -> None:
 def run(model: ModelProto, level: onnxruntime.GraphOptimizationLevel) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = level
+    if lacks_vnni():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(None, {"image": one.numpy()[None]})[0] for one in images()])
 

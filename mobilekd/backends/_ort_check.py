@@ -8,7 +8,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from mobilekd import graph
-from mobilekd.backends._ort_graph import QUANTIZED, UINT8_SHIFT, UNCLAMPED
+from mobilekd.backends._ort_graph import ANOTHER, QUANTIZED, UINT8_SHIFT, UNCLAMPED
 from mobilekd.backends._readback import ReadBack, Trained
 from mobilekd.quant_table import QuantTable
 
@@ -31,7 +31,7 @@ def check_against_table(path: Path, table: QuantTable, trained: Trained) -> None
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
         integer = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
-        name = integer.removesuffix(UNCLAMPED).removesuffix(QUANTIZED)
+        name = integer.partition(ANOTHER)[0].removesuffix(UNCLAMPED).removesuffix(QUANTIZED)
         zeros = constants[node.input[2]] if len(node.input) > 2 else np.zeros(1, np.int32)
         shift = UINT8_SHIFT if zeros.dtype == np.uint8 else 0
         scales = constants[node.input[1]]
@@ -39,9 +39,9 @@ def check_against_table(path: Path, table: QuantTable, trained: Trained) -> None
             scales = np.unique(scales)
         found.scales(name, scales, {int(zero) - shift for zero in zeros.reshape(-1)})
         if name in trained.weights:
-            found.weights(name, constants[name])
+            found.weights(name, constants[integer])
         elif name in trained.biases:
-            found.biases(name, constants[name])
+            found.biases(name, constants[integer])
     found.finish(table.by_name().keys())
 
 

@@ -35,6 +35,8 @@ from mobilekd.quant_table import QuantTable
 
 UINT8_SHIFT = 128
 QUANTIZED, UNCLAMPED, _REAL = "_quantized", "_unclamped", "_real"
+ANOTHER = "_for_another_reader_of_"
+"""In the name of a copied weight, before the tensor that it is copied for."""
 
 
 class _Rewriter:
@@ -128,9 +130,11 @@ class _Rewriter:
             tensor = self._index.rounded[node.output[0]]
             copy.input[:] = [self._public.get(tensor, tensor) + QUANTIZED, node.input[1], self._zero_point(node)]
         else:
-            # A zero point of its own: with one shared by two weights, loading under "session.x64quantprecision"
-            # dies with "Attempt to replace the existing tensor" (ONNX Runtime 1.32).
-            copy.input[2] = node.input[0] + "_zero_point"
+            # A weight and a zero point of its own for each reader: with one shared by two, loading under
+            # "session.x64quantprecision" dies with "Attempt to replace the existing tensor" (ONNX Runtime 1.32).
+            weight = node.input[0] if output == node.output[0] else f"{node.input[0]}{ANOTHER}{output}"
+            copy.input[0], copy.input[2] = weight, f"{weight}_zero_point"
+            self.constants[copy.input[0]] = self._index.constants[node.input[0]]
             self.constants[copy.input[2]] = self._index.constants[node.input[2]]
         self.nodes.append(copy)
 

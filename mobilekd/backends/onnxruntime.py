@@ -157,7 +157,7 @@ class OrtSession:
         return np.asarray(np.float32(facts.scale) * (logits.astype(np.float32) - facts.zero_point), np.float32)
 
 
-def _lacks_vnni() -> bool:
+def lacks_vnni() -> bool:
     """Return True on x86 unless the CPU says that it has VNNI."""
     cpuinfo = Path("/proc/cpuinfo")
     has_vnni = cpuinfo.is_file() and "vnni" in cpuinfo.read_text(encoding="utf-8")
@@ -217,7 +217,7 @@ def _load(file: Path, *, threads: int, optimized: Path | None = None) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    if _lacks_vnni():
+    if lacks_vnni():
         options.add_session_config_entry("session.x64quantprecision", "1")
     if optimized:
         options.optimized_model_filepath = str(optimized)

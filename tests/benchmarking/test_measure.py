@@ -23,7 +23,17 @@ Row = dict[str, Any]
 SAMPLES = 12
 LABELS = np.arange(SAMPLES, dtype=np.int64) % 10
 EMULATED = small.profile(place="emulator", cpu=small.CPU)
-HEAD = {"deployment", "backend", "precision", "ships", "int8_speedup", "ran_on", "on_target", "latency_kind"}
+HEAD = {
+    "deployment",
+    "backend",
+    "precision",
+    "ships",
+    "int8_speedup",
+    "ran_on",
+    "on_target",
+    "latency_kind",
+    "measured_by",
+}
 
 
 def measured(model: Model, name: str = "", **changed: object) -> Measured:
