@@ -229,14 +229,19 @@ class Remote(abc.ABC):
                 stdout, stderr = client.communicate(_shell.framed(script, token), timeout=timeout_s)
             except subprocess.TimeoutExpired as cause:
                 client.kill()
+                self._after_kill()
                 raise ShellTimeoutError from cause
             except BaseException:
                 client.kill()
+                self._after_kill()
                 raise
         end = _shell.read_end(stdout, token)
         if end is None:
             raise self._lost(stderr.decode(errors="replace").strip(), doing)
         return Reply(end[0], end[1], stderr)
+
+    def _after_kill(self) -> None:
+        """Put the connection right after a client was killed in the middle of a command; nothing by default."""
 
     def _env(self) -> dict[str, str] | None:
         """Return the environment of the client; None for our own."""
