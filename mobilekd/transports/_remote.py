@@ -240,8 +240,9 @@ class Remote(abc.ABC):
             raise self._lost(stderr.decode(errors="replace").strip(), doing)
         return Reply(end[0], end[1], stderr)
 
+    @abc.abstractmethod
     def _after_kill(self) -> None:
-        """Put the connection right after a client was killed in the middle of a command; nothing by default."""
+        """Put the connection right after a client was killed in the middle of a command."""
 
     def _env(self) -> dict[str, str] | None:
         """Return the environment of the client; None for our own."""

@@ -103,6 +103,9 @@ class Adb(Remote):
     def _adb(self, *words: str) -> str:
         return run_adb(words, self._env())
 
+    def _after_kill(self) -> None:
+        """Do nothing: adb's server closes what a killed client had open."""
+
     def _client(self, command: str) -> list[str]:
         return ["adb", "-s", self._serial, "shell", command]
 
