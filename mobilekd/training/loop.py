@@ -1,6 +1,7 @@
 """The one training loop: every step depends on the seed and its number alone, so a resumed run equals a whole one."""
 
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -10,7 +11,7 @@ from mobilekd.errors import StageError
 from mobilekd.stage import Bar, Progress
 from mobilekd.training import checkpoints
 from mobilekd.training.data import Images
-from mobilekd.training.device import choose, compiled, peak_bytes
+from mobilekd.training.device import choose, compiled, peak_bytes, slow_precision
 from mobilekd.training.evaluation import predict, top1
 from mobilekd.training.feeding import Feed
 from mobilekd.training.parallel import Group, meet
@@ -22,6 +23,7 @@ from mobilekd.training.watching import Speed
 __all__ = ["History", "Loss", "Recipe", "Run", "fit", "predict", "top1"]
 
 _CHECKPOINT_EVERY_S = 10.0
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def fit(run: Run, recipe: Recipe) -> History:
@@ -65,6 +67,9 @@ class _Training:
         """Train from where the checkpoint ends."""
         if self._resume():
             return
+        cpuinfo = _CPUINFO.read_text(encoding="utf-8", errors="replace") if _CPUINFO.is_file() else ""
+        if advice := slow_precision(self.recipe.precision, self.device, cpuinfo):
+            self.progress.say(f"{self.run.title}: {advice}")
         with compiled(self.run.network, self.device, enabled=self.recipe.compile):
             self._train()
         self.stepper.average.take_over()

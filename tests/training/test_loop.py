@@ -8,6 +8,7 @@ from torch import nn
 from mobilekd.errors import StageError
 from mobilekd.preprocessing import normalize
 from mobilekd.training import loop, stepping
+from mobilekd.training.device import slow_precision
 from mobilekd.training.loop import fit, top1
 from tests.training.toy import FACTS, RECIPE, Killed, Noisy, Quiet, distance, network, plain_network, run
 
@@ -245,6 +246,25 @@ def test_compiling_without_a_compiler_says_what_to_do(tmp_path, monkeypatch) -> 
     with pytest.raises(StageError, match="needs a C\\+\\+ compiler") as caught:
         fit(run(tmp_path, network()), replace(RECIPE, compile=True, device="cpu"))
     assert "compile = false" in caught.value.hint
+
+
+@pytest.mark.parametrize("flags", ["avx2", "avx512_bf162"])
+def test_bf16_without_its_units_is_told(flags) -> None:
+    assert "set precision = 'fp32'" in slow_precision("bf16", torch.device("cpu"), f"flags\t: sse2 {flags}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "cpuinfo"),
+    [
+        ("fp32", "cpu", "flags : avx2"),
+        ("bf16", "cuda", "flags : avx2"),
+        ("bf16", "cpu", ""),
+        ("bf16", "cpu", "flags : avx2 amx_bf16 amx_int8"),
+        ("bf16", "cpu", "Features : fp asimd bf16"),
+    ],
+)
+def test_there_is_no_advice_where_bf16_is_well(name, device, cpuinfo) -> None:
+    assert slow_precision(name, torch.device(device), cpuinfo) == ""
 
 
 @pytest.mark.slow
