@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mobilekd.backend import Float32
     from mobilekd.release.manifest import DatasetEntry, Preprocessing
 
-MANIFEST = "manifest.json"
 SCHEMA = "mobilekd.bench/1"
 _LONE_MODELS = {".tflite": "tflite", ".onnx": "onnxruntime", ".mnn": "mnn", ".engine": "tensorrt"}
 
@@ -153,6 +152,8 @@ def _one(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subject:
 
 def _check_there(path: Path) -> None:
     """Refuse what is no file and no folder of a bundle, before anything else is said of it."""
+    from mobilekd.release.manifest import MANIFEST
+
     if not path.exists():
         raise ConfigError(
             f"{path}: no such file", hint=f"give a bundle, its folder, or a model file ({', '.join(_LONE_MODELS)})"

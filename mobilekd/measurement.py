@@ -1,6 +1,5 @@
-"""Time deployed models in turn on this host, and say what the host is to their target."""
+"""Time models on this host by Python, where no device runner knows their runtime; and what this host is to a target."""
 
-import datetime
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -36,27 +35,24 @@ def measure(
     models: Sequence[Measured],
     image: "NDArray[np.float32]",
     *,
-    target: Target,
     settings: BenchmarkSettings,
     scratch: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Return latency.json: rows and raw samples of the models that can run here, measured in turn.
+    """Return rows and raw samples of models measured in turn on this host by Python, for backends without a C runner.
 
     Args:
-        models: What to measure; those that can't run here get no row.
+        models: What to measure; all can run here.
         image: [1, channels, height, width], normalised.
-        target: What the models are for; decides whether this host is the target.
         settings: Warm-up and timed runs, threads.
         scratch: A directory that exists.
         progress: Where to show progress.
     """
-    runnable = [model for model in models if model.facts.runnable]
-    timings: dict[str, list[Timing]] = {model.name: [] for model in runnable}
+    timings: dict[str, list[Timing]] = {model.name: [] for model in models}
     runs = (settings.warmup_runs, -(-settings.timed_runs // _ROUNDS))
-    with progress.bar("benchmark on this host", _ROUNDS * len(runnable)) as bar:
+    with progress.bar("benchmark on this host", _ROUNDS * len(models)) as bar:
         for _ in range(_ROUNDS):
-            for model in runnable:
+            for model in models:
                 backend = str(model.facts.deployment["backend"])
                 timings[model.name].append(
                     time_model(
@@ -64,15 +60,9 @@ def measure(
                     )
                 )
                 bar.advance(1, model.name)
-    rows = [_row(model, timings[model.name], settings) for model in runnable]
-    on_target = is_target(target)
-    where = f"host ({platform.machine()})" + ("" if on_target else ", not the target")
+    rows = [_row(model, timings[model.name], settings) for model in models]
     return {
-        "host": host_name(),
-        "ran_on": where,
-        "on_target": on_target,
-        "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "rows": [{**row, "ran_on": where, "on_target": on_target} for row in _with_speedup(rows)],
+        "rows": rows,
         "samples_ms": {name: [list(one.samples_ms) for one in rounds] for name, rounds in timings.items()},
     }
 
@@ -91,19 +81,8 @@ def _row(model: Measured, timings: "Sequence[Timing]", settings: BenchmarkSettin
         "threads": settings.threads,
         "load_ms": min(timing.load_ms for timing in timings),
         "peak_memory_bytes": max(peaks) if peaks else None,
-        "int8_speedup": None,
+        "measured_by": "python",
     }
-
-
-def _with_speedup(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows with p50(fp32) / p50(int8) on every int8 row whose backend has an fp32 row."""
-    floats = {row["backend"]: row["p50_ms"] for row in rows if row["precision"] == "fp32"}
-    return [
-        {**row, "int8_speedup": floats[row["backend"]] / row["p50_ms"]}
-        if row["precision"] == "int8" and row["backend"] in floats
-        else row
-        for row in rows
-    ]
 
 
 def is_target(target: Target) -> bool:

@@ -64,13 +64,13 @@ def test_this_host_shows_its_load() -> None:
 
 
 @given(st.text())
-def test_any_text_is_read_without_an_error(text: str) -> None:
-    parse_state(text)
+def test_any_text_is_read_line_by_line(text: str) -> None:
+    assert parse_state(f"{text}\nloadavg=0.42 0.30 0.20 1/99 7").load == 0.42
 
 
 @given(st.sampled_from(["cpu0.cur_khz", "thermal_zone0.temp", "online", "loadavg"]), st.text(max_size=8))
-def test_a_value_of_any_form_is_read_without_an_error(key: str, value: str) -> None:
-    parse_state(f"{key}={value}")
+def test_a_value_of_any_form_leaves_the_other_lines(key: str, value: str) -> None:
+    assert parse_state(f"{key}={value}\ncpu1.governor=powersave").cores[-1].governor == "powersave"
 
 
 @pytest.mark.parametrize("value", ["<unsupported>", "", "0x10", "1e6"])

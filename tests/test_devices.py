@@ -75,7 +75,8 @@ def test_setup_needs_no_package_index_where_the_runtimes_are_there(
     prepared: tuple[Path, tuple[Step, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _without_index(monkeypatch)
-    setup(lean(cpu="cortex-a53"), prepared[0], Silent(), with_machine=False)
+    steps = setup(lean(cpu="cortex-a53"), prepared[0], Silent(), with_machine=False)
+    assert steps[-1].detail.startswith("mkdrun loads tflite on emulated cortex-a53")
 
 
 def test_setup_tells_each_step_with_its_time(prepared: tuple[Path, tuple[Step, ...]], watcher: Silent) -> None:

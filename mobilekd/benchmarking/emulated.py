@@ -24,7 +24,8 @@ class Counted:
         smallest, largest: Over the runs.
         runs: Counted runs.
         classes: Of the median run, by class; empty with the clock, which tells none apart.
-        peak_memory_bytes: Growth of resident memory from before the load to its peak, as the guest sees it.
+        peak_memory_bytes: Growth of resident memory from before the load to its peak; None under qemu-user, where it
+            would be that of qemu itself.
     """
 
     counted_by: Literal["plug-in", "icount"]
@@ -33,7 +34,7 @@ class Counted:
     largest: int
     runs: int
     classes: dict[str, int]
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
 
     def to_json(self) -> dict[str, object]:
         """Return the counts as plain JSON values."""
@@ -53,19 +54,19 @@ def count(running: Running, job: Job) -> Counted:
 
 
 def _by_plugin(running: Running, job: Job) -> Counted:
-    outcome, counts = running.count(job)
+    _, counts = running.count(job)
     totals = [one.total for one in counts]
     middle = statistics.median_low(totals)
     chosen = next(one for one in counts if one.total == middle)
     classes = {name: value for name, value in asdict(chosen).items() if name != "total"}
-    return Counted("plug-in", middle, min(totals), max(totals), len(totals), classes, _growth(outcome))
+    return Counted("plug-in", middle, min(totals), max(totals), len(totals), classes, None)
 
 
 def _by_clock(running: Running, job: Job) -> Counted:
     outcome, counts = running.count_by_clock(job)
     ordered = sorted(counts)
     # A tick of the kernel's timer adds 3,300 instructions to one run in X / 4 million, so the median of a model of
-    # X > 2 million has one. The least is not a usual run: ONNX Runtime's second one takes 0.5 % less than all others.
+    # X > 2 million has one. Nor the least: one run that is out of line must not stand for all.
     usual = ordered[(len(ordered) - 1) // 4]
     return Counted("icount", usual, ordered[0], ordered[-1], len(ordered), {}, _growth(outcome))
 

@@ -199,15 +199,13 @@ class Bench:
         return found
 
     def _by_python(self, task: Task, models: Sequence[Measured]) -> Row:
-        found = measurement.measure(
+        return measurement.measure(
             models,
             task.images[:1],
-            target=self.profile.target,
             settings=self.profile.benchmark,
             scratch=self.scratch,
             progress=self.progress,
         )
-        return {**found, "rows": [{**row, "measured_by": "python"} for row in found["rows"]]}
 
 
 def lack_of(model: Measured, place: Place) -> str:

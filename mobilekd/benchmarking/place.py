@@ -43,7 +43,7 @@ class Place:
 
     @property
     def told(self) -> str:
-        """Return the place for a table, as "emulated cortex-a76, not a device"."""
+        """Return the place for a table, as "emulated cortex-a76"."""
         if self.kind == "emulator":
             return f"emulated {self.name}" + (" (virtual machine)" if self.transport == "vm" else "")
         if self.kind == "host":

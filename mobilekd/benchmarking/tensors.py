@@ -57,8 +57,10 @@ def unpack(content: bytes, facts: "TensorFacts", samples: int) -> "Float32":
 
 
 def write_inputs(images: "Float32", facts: "TensorFacts", path: Path) -> None:
-    """Write `pack` to a file."""
-    path.write_bytes(pack(images, facts))
+    """Write `pack` to a file, which appears only when it is whole: a scratch folder outlives a killed process."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(pack(images, facts))
+    beside.replace(path)
 
 
 def _dtype_of(facts: "TensorFacts") -> _Dtype:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -104,12 +105,11 @@ class Machine:
         boots.mkdir(parents=True, exist_ok=True)
         _remove_stale(boots)
         self._folder = Path(tempfile.mkdtemp(dir=boots, prefix=f"{os.getpid()}-"))
-        try:
+        with ExitStack() as undone:
+            undone.callback(self.stop)
             self._make_keys()
             self._boot()
-        except BaseException:
-            self.stop()
-            raise
+            undone.pop_all()
         return self
 
     def __exit__(

@@ -224,17 +224,14 @@ class Remote(abc.ABC):
         client = subprocess.Popen(
             self._client("sh"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._env()
         )
-        with client:
+        with client, ExitStack() as undone:
+            undone.callback(self._after_kill)
+            undone.callback(client.kill)
             try:
                 stdout, stderr = client.communicate(_shell.framed(script, token), timeout=timeout_s)
             except subprocess.TimeoutExpired as cause:
-                client.kill()
-                self._after_kill()
                 raise ShellTimeoutError from cause
-            except BaseException:
-                client.kill()
-                self._after_kill()
-                raise
+            undone.pop_all()
         end = _shell.read_end(stdout, token)
         if end is None:
             raise self._lost(stderr.decode(errors="replace").strip(), doing)

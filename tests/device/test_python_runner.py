@@ -51,7 +51,7 @@ def mkdrun(host_kit, tmp_path):
 
 
 def test_the_file_is_python_3_8():
-    ast.parse(PROGRAM.read_text(encoding="utf-8"), feature_version=(3, 8))
+    assert ast.parse(PROGRAM.read_text(encoding="utf-8"), feature_version=(3, 8)).body
 
 
 def test_the_file_needs_nothing_of_this_package():
