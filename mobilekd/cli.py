@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from mobilekd import __version__
+from mobilekd.cli_bundle import bundle_app
 from mobilekd.cli_devices import devices_app
 from mobilekd.cli_train import sweep, train
 from mobilekd.errors import (
@@ -46,13 +47,12 @@ from mobilekd.options import (
     overrides_of,
     profile_overrides,
 )
-from mobilekd.workplace import open_workshop, watched
+from mobilekd.workplace import open_workshop
 
 DEFAULT_PROFILE = "android-arm64"
 DEFAULT_PIPELINE = "quickstart"
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True, no_args_is_help=True, add_completion=False)
-bundle_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What is in a bundle, and is it whole?")
 toolchain_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Isolated environments of converters.")
 cache_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Finished stages, kept by content.")
 app.add_typer(bundle_app, name="bundle")
@@ -210,26 +210,6 @@ def parity(
     record = recorded_drift(bundle)
     show_drift(record, bound, as_json=as_json)
     check_drift(record, bound)
-
-
-@bundle_app.command("inspect")
-def bundle_inspect(*, bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Show what a bundle says of itself."""
-    from mobilekd.release.bundle import inspect
-    from mobilekd.show_bundle import show_bundle
-
-    show_bundle(inspect(bundle), as_json=as_json)
-
-
-@bundle_app.command("verify")
-def bundle_verify(*, bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Check every digest of a bundle, and run each model on its reference input."""
-    from mobilekd.release.bundle import verify
-    from mobilekd.show_bundle import show_verification
-
-    with watched():
-        report = verify(bundle)
-    show_verification(report, as_json=as_json)
 
 
 @app.command()
