@@ -247,18 +247,27 @@ def list_names(
 def init(
     *,
     images: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder with train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder with train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg; or an .npz file."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")] = Path("pipeline.toml"),
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a commented pipeline file for a folder of images."""
-    from mobilekd.starter import write_pipeline
+    """Look at your images and this machine, and write a commented pipeline file for them."""
+    from mobilekd.cache import Cache
+    from mobilekd.first_look import look_at, look_at_machine
+    from mobilekd.first_options import choose
+    from mobilekd.show_first_look import show_first_look
+    from mobilekd.starter import check_free, write_pipeline
 
-    test_share = write_pipeline(images, out)
-    print(out)
-    if test_share:
-        print(f"no val/: data.test_share = {test_share:g} of each class is held out to test on", file=sys.stderr)
-    print(f"next: mobilekd plan --pipeline {out}", file=sys.stderr)
+    check_free(out)
+    look, machine = look_at(images), look_at_machine(cache or Cache.default_root())
+    options = choose(look, machine)
+    write_pipeline(look, machine, options, out)
+    show_first_look(look, machine, options, out, as_json=as_json)
 
 
 @toolchain_app.command("install")

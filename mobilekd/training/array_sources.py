@@ -1,6 +1,7 @@
 """Images that come as arrays: an npz file, CIFAR-10, CIFAR-100."""
 
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +55,65 @@ def npz(path: Path, size: int, inside: str = "cifar10.npz") -> Source:
         licence="unknown: set data.licence",
         origin=file.name,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayShapes:
+    """What an npz file holds, without its pixels: [height, width, channels] of the images, and images a class."""
+
+    classes: tuple[str, ...]
+    image_shape: tuple[int, ...]
+    train_counts: tuple[int, ...]
+    test_counts: tuple[int, ...]
+
+
+def npz_shapes(file: Path) -> ArrayShapes:
+    """Read labels and the headers of the images of an npz file.
+
+    Raises:
+        ConfigError: It is no npz, lacks an array, or has fewer than two classes.
+    """
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            labels = {name: archive[name] for name in ("y_train", "y_test", "classes") if name in archive.files}
+            names = list(archive.files)
+        shape = _header_shape(file, "x_train.npy") if "x_train" in names else ()
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as cause:
+        raise ConfigError(f"{file} is no npz file: {cause}", hint=f"it must hold {', '.join(_NPZ_KEYS)}") from cause
+    if lost := [name for name in _NPZ_KEYS if name not in names]:
+        raise ConfigError(
+            f"{file} lacks {lost[0]!r}; it has {', '.join(names)}", hint=f"needed: {', '.join(_NPZ_KEYS)}"
+        )
+    for name in ("y_train", "y_test"):
+        if (
+            labels[name].ndim != 1
+            or not np.issubdtype(labels[name].dtype, np.integer)
+            or labels[name].min(initial=0) < 0
+        ):
+            raise ConfigError(
+                f"{file}: {name} is {labels[name].dtype} {list(labels[name].shape)}", hint="integers [n] from 0"
+            )
+    count = int(max(labels["y_train"].max(initial=-1), labels["y_test"].max(initial=-1))) + 1
+    classes = tuple(str(one) for one in labels.get("classes", np.arange(count)))
+    counts = [np.bincount(labels[name], minlength=len(classes)).tolist() for name in ("y_train", "y_test")]
+    if len(classes) < 2 or len(counts[0]) > len(classes) or not all(counts[0]):
+        raise ConfigError(f"{file}: y_train has {sum(map(bool, counts[0]))} classes; {max(len(classes), 2)} are needed")
+    return ArrayShapes(classes, shape[1:], tuple(counts[0]), tuple(counts[1]))
+
+
+def _header_shape(file: Path, member: str) -> tuple[int, ...]:
+    """Return the shape of one array of an npz file from its header.
+
+    Raises:
+        ValueError: It is no array of uint8 [n, h, w, 3].
+    """
+    with zipfile.ZipFile(file) as archive, archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
+        raise ValueError(f"{member.removesuffix('.npy')} is {dtype} {list(shape)}; it has to be uint8 [n, h, w, 3]")
+    return tuple(int(one) for one in shape)
 
 
 def _check_arrays(file: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
