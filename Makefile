@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WHAT_TO_INSTALL := pyproject.toml constraints.txt
 
-.PHONY: build test check install clean
+.PHONY: build test check docs install clean
 
 build: $(VENV)/.all
 	$(BIN)/mobilekd build --profile android-arm64
@@ -21,6 +21,9 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/check_size.py
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 install: $(VENV)/.all
 
@@ -40,4 +43,4 @@ $(VENV)/.dev: $(VENV)/.all
 	@touch $@
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) dist build site
