@@ -11,7 +11,7 @@ if (location.protocol === "file:") {
       const load = (source) =>
         new Promise((done, failed) => {
           const script = inner.document.createElement("script")
-          script.src = new URL(source, url)
+          script.src = new URL(source, location)
           script.onload = done
           script.onerror = failed
           inner.document.head.appendChild(script)
