@@ -105,3 +105,20 @@ def test_a_report_is_whole(name: str, place: str, size: tuple[int, int], reports
     assert seen.tables == page.read_text().count("<table")
     assert seen.plots
     assert [plot for plot in seen.plots if min(plot) <= 0] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('<img src="gone.png">', "failed: "),
+        ("<script>nothing.at.all</script>", "nothing is not defined"),
+        ('<link rel="stylesheet" href="http://fonts.invalid/x.css">', "left the host: http://fonts.invalid/x.css"),
+        ('<p style="width: 2000px">wide</p>', "P  wide"),
+    ],
+)
+def test_a_page_with_a_fault_is_found(body: str, said: str, tmp_path: Path, visitor: Visitor) -> None:
+    (tmp_path / "page.html").write_text(f"<!doctype html><title>x</title>{body}")
+    seen = visitor.look((tmp_path / "page.html").as_uri(), PHONE)
+    assert said in "\n".join((*seen.faults, *seen.wide))
+    with pytest.raises(AssertionError):
+        check(seen)
