@@ -32,7 +32,7 @@ def test_the_notebook_runs_and_shows_tables_and_curves(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     outputs = outputs_of(nbformat.read(tmp_path / "out.ipynb", as_version=4))
     shown = [out["data"]["text/html"] for out in outputs if "text/html" in out.get("data", {})]
-    assert [text[:7] for text in shown] == ["<table>", "<iframe", "<iframe", "<table>"]
+    assert [text.strip()[:7] for text in shown] == ["<table>", "<iframe", "<iframe", "<table>"]
     assert "passed" in shown[-1]
 
 
