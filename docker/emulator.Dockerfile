@@ -5,7 +5,7 @@
 FROM python:3.12-slim-bookworm
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
-        adb build-essential gcc-aarch64-linux-gnu git libc6-dev-arm64-cross libstdc++6-arm64-cross make \
+        adb build-essential chromium fonts-dejavu-core gcc-aarch64-linux-gnu git libc6-dev-arm64-cross libstdc++6-arm64-cross make \
         openssh-client openssh-server qemu-system-arm qemu-user \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
