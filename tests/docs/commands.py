@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```")
 _SHELL_ENDS = {"|", "||", "&&", ";", ">", ">>", "2>", "<"}
-_PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b")
+_PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b(?!=)")  # not the name of a variable that is set
+_OURS = re.compile(r"(\w+=\S* )*(mobilekd|make)\b")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def commands_of(markdown: str, name: str) -> Iterable[Command]:
                 pending = without_comment(text).removesuffix("\\").strip()
                 continue
             pending = ""
-            if re.match(r"(mobilekd|make)\b", text):
+            if _OURS.match(text):
                 yield Command(f"{name}:{number}", without_comment(text))
 
 
@@ -81,4 +82,4 @@ def with_options(text: str, options: Sequence[str]) -> str:
 
 def is_shell(text: str) -> bool:
     """Return whether a shell has to read the line: it has a pipe, a redirection, a variable or several commands."""
-    return any(word in _SHELL_ENDS for word in text.split()) or "$" in text
+    return any(word in _SHELL_ENDS for word in text.split()) or "$" in text or "=" in text.split()[0]

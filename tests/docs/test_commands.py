@@ -73,6 +73,12 @@ def test_output_other_programs_and_other_blocks_are_no_commands() -> None:
     assert found("```console\n$ cat x\nmobilekd 1\n```\n```sh\n$ mobilekd plan\n```\n$ mobilekd plan\n") == []
 
 
+def test_a_variable_before_a_command_is_part_of_it_and_no_placeholder() -> None:
+    command = next(iter(commands_of("```console\n$ MOBILEKD_CACHE=x mobilekd plan\n```", "page.md")))
+    assert resolved(command, {}) == "MOBILEKD_CACHE=x mobilekd plan"
+    assert is_shell(command.text)
+
+
 @pytest.mark.parametrize(
     ("line", "command"),
     [("make build  # all", "make build"), ("plan --set 'a=#b'", "plan --set 'a=#b'"), ("plan a#b", "plan a#b")],
