@@ -82,4 +82,4 @@ def with_options(text: str, options: Sequence[str]) -> str:
 
 def is_shell(text: str) -> bool:
     """Return whether a shell has to read the line: it has a pipe, a redirection, a variable or several commands."""
-    return any(word in _SHELL_ENDS for word in text.split()) or "$" in text or "=" in text.split()[0]
+    return any(word in _SHELL_ENDS for word in text.split()) or "$" in text or "=" in text.split(maxsplit=1)[0]

@@ -23,9 +23,8 @@ RUN = [one for one in SHOWN if one.text not in NOT_RUN]
 
 def options_of(command: Command) -> list[str]:
     new = f"new-{zlib.crc32(command.text.encode()):08x}"
-    return [
-        word.replace("{new}", new) for pattern, words in SHRINK if re.search(pattern, command.text) for word in words
-    ]
+    own = re.sub(r"^(\w+=\S* )+", "", command.text)  # without variables before it
+    return [word.replace("{new}", new) for pattern, words in SHRINK if re.search(pattern, own) for word in words]
 
 
 def codes_of(text: str) -> set[int]:
