@@ -1,4 +1,5 @@
 import importlib.util
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -28,3 +29,10 @@ _SPEC.loader.exec_module(LINKS)
 )
 def test_a_link_that_leaves_the_docs_is_a_name_on_the_site(page: str, before: str, after: str) -> None:
     assert LINKS.on_page_markdown(before, page=SimpleNamespace(file=SimpleNamespace(src_uri=page))) == after
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md"])
+def test_a_link_of_the_front_pages_leads_to_a_file(page: str) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (ROOT / link).exists()] == []
