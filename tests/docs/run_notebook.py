@@ -5,13 +5,12 @@ import sys
 
 def main(source: str, out: str) -> None:
     import nbformat
-    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     notebook = nbformat.read(source, as_version=4)
-    manager = AsyncKernelManager(kernel_name="python3", transport="ipc")
-    manager.kernel_spec.argv[0] = sys.executable
-    NotebookClient(notebook, timeout=540, km=manager).execute()
+    settings = Config(KernelManager={"transport": "ipc"})  # no port is opened
+    NotebookClient(notebook, timeout=540, kernel_name="python3", config=settings).execute()
     nbformat.write(notebook, out)
 
 
