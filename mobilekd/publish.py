@@ -14,7 +14,7 @@ from mobilekd.release.archive import name_fault, write_archive
 from mobilekd.release.bundle import check_digests
 from mobilekd.store.channel import Channel, File, Release, channel_name, channels, move_channel, read_channel
 from mobilekd.store.interface import ObjectStore
-from mobilekd.store.objects import check_object, fetch_object, object_name, put_object
+from mobilekd.store.objects import MISSING, check_object, fetch_object, object_name, put_object
 
 SIGNATURE_SUFFIX = ".sig.json"
 
@@ -220,12 +220,13 @@ def _with_suffix(path: Path) -> Path:
 def _put(store: ObjectStore, path: Path, sha256: str) -> tuple[str, str]:
     """Put one object and read it back; return its name, and "new", "there" or "mended"."""
     name = object_name(sha256)
-    what = "new" if put_object(store, path, sha256) else "there"
-    fault = check_object(store, sha256)
-    if fault:
+    before = check_object(store, sha256)
+    if before in {"", MISSING}:
+        put_object(store, path, sha256)
+    else:
         store.renew(name, path)
-        what, fault = "mended", check_object(store, sha256)
-    if fault:
+    what = {"": "there", MISSING: "new"}.get(before, "mended")
+    if before and (fault := check_object(store, sha256)):
         store.delete(name)
         raise VerificationError(
             f"{store.url}: {name}: {fault}, right after it was put", hint=f"is {path} being written? then publish again"

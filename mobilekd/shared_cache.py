@@ -107,10 +107,10 @@ class SharedCache:
         if shared is None:
             return Found(None, damage)
         try:
-            entry = self._install(shared, cache)
-        except VerificationError as cause:
+            entry = self._install(stage.label(), shared, cache)
+        except (VerificationError, OSError) as cause:  # OSError: files of a record that can't lie in one folder
             self._damaged.add(key)
-            return Found(None, _told(cause.message, stage, self))
+            return Found(None, self._told_of_damage(stage, str(cause)))
         except (StoreError, ConfigError) as cause:
             self._turn_off(cause.message)
             return Found(None)
@@ -164,14 +164,14 @@ class SharedCache:
         self._known[key] = shared
         return shared, ""
 
-    def _install(self, shared: SharedEntry, cache: Cache) -> Entry:
+    def _install(self, label: str, shared: SharedEntry, cache: Cache) -> Entry:
         name, store = str(shared.parts["stage"]), self._open()
         with cache.workspace(name, shared.key) as (out, _):
             for path, file in shared.files.items():
                 target = out / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 fetch_object(store, file.sha256, target, file.bytes)
-            return cache.store(shared.label, shared.parts, shared.key, shared.seconds)
+            return cache.store(label, shared.parts, shared.key, shared.seconds)
 
     def _put(self, label: str, entry: Entry) -> None:
         store, name = self._open(), _record_name(entry.stage, entry.key)
@@ -206,6 +206,10 @@ class SharedCache:
                 f"{entry.digest[:12]} here, {first.digest[:12]} there"
             )
 
+    def _told_of_damage(self, stage: Stage, what: str) -> str:
+        self.say(f"{stage.label()}: not from the {HIT}: {what}")
+        return f"in the {HIT}: {what}"
+
     def _turn_off(self, why: str) -> None:
         self._is_off = True
         self._note(f"the shared cache was not used: {why}")
@@ -235,11 +239,6 @@ def files_of(store: ObjectStore, name: str) -> tuple[str, ...] | None:
 
 def _record_name(stage: str, key: str) -> str:
     return f"{STAGES}{stage}/{key}.json"
-
-
-def _told(message: str, stage: Stage, shared: SharedCache) -> str:
-    shared.say(f"{stage.label()}: not from the {HIT}: {message}")
-    return f"in the {HIT}: {message}"
 
 
 def _document(entry: Entry) -> bytes:

@@ -26,6 +26,7 @@ _CHUNK_BYTES = 1 << 20
 _LOCK_S = 10.0
 _LOCK_STEP_S = 0.005
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -48,6 +49,11 @@ class FolderStore(ObjectStore):
                     place.hardlink_to(fresh)
                 except FileExistsError:
                     return False
+                except OSError as cause:
+                    if cause.errno not in _NO_LINKS:
+                        raise
+                    hint = "create-only needs them: put the store on another file system, or into a bucket"
+                    raise ConfigError(f"{self.url}: the file system has no hard links", hint=hint) from cause
             _sync_folder(place.parent)
             return True
 
@@ -84,8 +90,8 @@ class FolderStore(ObjectStore):
     def list(self, prefix: str) -> Iterator[Head]:
         """Yield every object below a folder; what vanishes meanwhile is left out."""
         with self._failures_told(prefix):
-            paths = [path for path in (self.root / prefix).rglob("*") if path.is_file()]
-        heads = (self.head(path.relative_to(self.root).as_posix()) for path in paths)
+            paths = [path.relative_to(self.root) for path in (self.root / prefix).rglob("*") if path.is_file()]
+        heads = (self.head(path.as_posix()) for path in paths if path.parts[0] != PRIVATE)
         yield from (one for one in heads if one is not None)
 
     def renew(self, name: str, content: bytes | Path) -> None:

@@ -10,6 +10,7 @@ from mobilekd.errors import VerificationError
 from mobilekd.store.interface import MAX_DOCUMENT_BYTES, ObjectStore
 
 OBJECTS = "objects/"
+MISSING = "missing"
 
 _OLD = timedelta(minutes=10)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -50,7 +51,7 @@ def check_object(store: ObjectStore, sha256: str) -> str:
     """Return what is wrong with a stored object after reading all of it; empty when nothing is."""
     stored = store.get(object_name(sha256))
     if stored is None:
-        return "missing"
+        return MISSING
     sha = hashlib.sha256()
     for chunk in stored.chunks:
         sha.update(chunk)
@@ -66,7 +67,7 @@ def fetch_object(store: ObjectStore, sha256: str, target: Path, size_bytes: int)
     name = object_name(sha256)
     stored = store.get(name)
     if stored is None:
-        raise VerificationError(f"{store.url}: {name}: missing", hint=_HINT)
+        raise VerificationError(f"{store.url}: {name}: {MISSING}", hint=_HINT)
     sha, got_bytes = hashlib.sha256(), 0
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:

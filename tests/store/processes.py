@@ -1,6 +1,7 @@
 """What other processes do to a store in a test. A fork server has the imports done, so that one starts in 20 ms."""
 
 import multiprocessing
+import os
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,23 +19,25 @@ def context() -> ForkServerContext:
 
 
 def start_publisher(bundle: Path, url: str) -> BaseProcess:
-    process = context().Process(target=run_publisher, args=(bundle, url))
+    process = context().Process(target=run_publisher, args=(bundle, url, dict(os.environ)))
     process.start()
     return process
 
 
-def run_publisher(bundle: Path, url: str) -> None:
+def run_publisher(bundle: Path, url: str, settings: dict[str, str]) -> None:
+    os.environ.update(settings)
     publish(bundle, open_store(url), PublishOptions())
 
 
 def start_counter(url: str, name: str, times: int) -> BaseProcess:
-    process = context().Process(target=count_up, args=(url, name, times))
+    process = context().Process(target=count_up, args=(url, name, times, dict(os.environ)))
     process.start()
     return process
 
 
-def count_up(url: str, name: str, times: int) -> None:
+def count_up(url: str, name: str, times: int, settings: dict[str, str]) -> None:
     """Add one to a number in a store, so many times."""
+    os.environ.update(settings)
     store = open_store(url)
     for _ in range(times):
         while not _add_one(store, name):
