@@ -2,12 +2,14 @@
 
 import multiprocessing
 import os
+import time
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from mobilekd.publish import PublishOptions, publish
-from mobilekd.store.interface import ObjectStore
+from mobilekd.store.interface import ObjectStore, Stored
 from mobilekd.store.objects import read_document
 from mobilekd.store.opening import open_store
 
@@ -19,14 +21,33 @@ def context() -> ForkServerContext:
 
 
 def start_publisher(bundle: Path, url: str) -> BaseProcess:
-    process = context().Process(target=run_publisher, args=(bundle, url, dict(os.environ)))
+    """Start to publish; return when all is checked and the store is asked for the first time."""
+    begun = context().Event()
+    process = context().Process(target=run_publisher, args=(bundle, url, dict(os.environ), begun))
     process.start()
+    assert begun.wait(60)
     return process
 
 
-def run_publisher(bundle: Path, url: str, settings: dict[str, str]) -> None:
+def run_publisher(bundle: Path, url: str, settings: dict[str, str], begun: Event) -> None:
     os.environ.update(settings)
-    publish(bundle, open_store(url), PublishOptions())
+    store = open_store(url)
+    get = store.get
+
+    def telling_get(name: str) -> Stored | None:
+        begun.set()
+        return get(name)
+
+    store.get = telling_get  # type: ignore[method-assign]
+    publish(bundle, store, PublishOptions())
+
+
+def seconds_to_publish(bundle: Path, url: str) -> float:
+    """Return how long a publisher works after its first question."""
+    process = start_publisher(bundle, url)
+    began = time.monotonic()
+    process.join()
+    return time.monotonic() - began
 
 
 def start_counter(url: str, name: str, times: int) -> BaseProcess:
