@@ -1,6 +1,7 @@
 """The laws of a store, of a folder and of a bucket alike."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,6 +39,14 @@ def test_an_object_is_created_once(store: ObjectStore) -> None:
     store.put_new("a/b", b"one")
     assert not store.put_new("a/b", b"two")
     assert read_document(store, "a/b")[0] == b"one"
+
+
+def test_of_many_that_create_one_object_one_wins_and_its_content_stays(store: ObjectStore) -> None:
+    contents = [f"{number}".encode() * 100_000 for number in range(8)]
+    with ThreadPoolExecutor(len(contents)) as writers:
+        is_mine = list(writers.map(lambda content: store.put_new("a/b", content), contents))
+    assert is_mine.count(True) == 1
+    assert read_document(store, "a/b")[0] == contents[is_mine.index(True)]
 
 
 def test_an_empty_file_is_an_object(store: ObjectStore, tmp_path: Path) -> None:
