@@ -12,6 +12,7 @@ Measurements are of one machine: they are never shared.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -274,7 +275,7 @@ def _parse(content: bytes, stage: str, key: str) -> SharedEntry:
             parts=record["parts"],
             digest=str(record["digest"]),
             files=files,
-            created=str(record["created"]),
+            created=datetime.fromisoformat(record["created"]).isoformat(timespec="seconds"),
             seconds=float(record["seconds"]),
         )
         fault = _fault(shared, record["schema"], stage, key)

@@ -46,7 +46,7 @@ class Release(_Record):
     bundle: str = _SHA256
     archive: File
     signature: File | None
-    published: str
+    published: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")
 
     def files(self) -> tuple[File, ...]:
         """Return every object of the release."""

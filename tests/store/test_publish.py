@@ -150,12 +150,19 @@ def test_a_pointer_that_lacks_a_key_is_refused_by_name(tmp_path: Path, archives:
         fetch(store, "stable", "", tmp_path / "out")
 
 
-def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path, archives: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("name", "../evil"), ("name", ".hidden"), ("name", "a\nb"), ("published", "\x1b[2J"), ("bundle", "abc")],
+)
+def test_a_pointer_with_a_value_that_is_not_safe_is_refused(
+    tmp_path: Path, archives: tuple[Path, Path], key: str, value: str
+) -> None:
     store = FolderStore(tmp_path / "store")
     published(store, archives[0])
     pointer = tmp_path / "store" / "channels" / "stable.json"
-    pointer.write_text(pointer.read_text().replace(NAME, "../evil"))
-    with pytest.raises(VerificationError, match=r"release\.name"):
+    document = json.loads(pointer.read_text())
+    pointer.write_text(json.dumps({**document, "release": {**document["release"], key: value}}))
+    with pytest.raises(VerificationError, match=rf"release\.{key}"):
         fetch(store, "stable", "", tmp_path / "out")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mobilekd import cli, config
 from mobilekd.cache import Cache
 from mobilekd.entry import digest_of
 from mobilekd.errors import ConfigError
@@ -153,6 +154,33 @@ def test_a_url_that_is_no_store_is_told_before_anything_runs(machine: Machine, p
     with pytest.raises(ConfigError, match="'gs'"):
         build(toy_pipeline(), profile, here)
     assert not (here.cache.root / "stages").exists()
+
+
+@pytest.fixture
+def plan_words(
+    machine: Machine, profile: Profile, folder: FolderStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> list[str]:
+    """The words of a plan on an empty machine, of a pipeline that another one has built; and a variable that is wrong."""
+    build(toy_pipeline(), profile, machine("first", folder.url))
+    monkeypatch.setattr(config, "load_pipeline", lambda *_: toy_pipeline())
+    monkeypatch.setattr(config, "load_profile", lambda *_: profile)
+    monkeypatch.setenv("MOBILEKD_SHARED_CACHE", "gs://nowhere")
+    return ["plan", "--cache", str(tmp_path / "second"), "--json"]
+
+
+def test_the_option_names_the_store(
+    plan_words: list[str], folder: FolderStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*plan_words, "--shared-cache", folder.url]) == 0
+    planned = json.loads(capfd.readouterr().out)["stages"]
+    assert [one["why"] for one in planned] == [*["shared cache"] * 5, "no entry yet"]
+
+
+def test_without_the_option_the_variable_names_the_store(
+    plan_words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(plan_words) == 2
+    assert "gs://nowhere" in capfd.readouterr().err
 
 
 def test_build_json_says_what_came_and_what_went(
