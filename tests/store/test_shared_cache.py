@@ -160,7 +160,7 @@ def test_a_url_that_is_no_store_is_told_before_anything_runs(machine: Machine, p
 def plan_words(
     machine: Machine, profile: Profile, folder: FolderStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> list[str]:
-    """The words of a plan on an empty machine, of a pipeline that another one has built; and a variable that is wrong."""
+    """The words of a plan on an empty machine of what another one has built, beside a variable that is wrong."""
     build(toy_pipeline(), profile, machine("first", folder.url))
     monkeypatch.setattr(config, "load_pipeline", lambda *_: toy_pipeline())
     monkeypatch.setattr(config, "load_profile", lambda *_: profile)
