@@ -15,7 +15,7 @@ build: $(VENV)/.all
 
 test: $(VENV)/.dev check
 	$(BIN)/mobilekd toolchain install onnx2tf
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered -q
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

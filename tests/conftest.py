@@ -46,21 +46,12 @@ def _unicode_tables() -> None:
     hypothesis.find(strategies.text(), lambda _: True)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep a file on one worker, so that its fixtures are made once, and all that uses devices on another.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Spread files over the processes of `pytest -n`; see `tests.spread`."""
+    from tests.spread import Spread
 
-    Those share a virtual machine, an adb server and the lock of this host.
-    """
-    for item in items:
-        parts = item.path.relative_to(_ROOT).parts
-        is_device = parts[:2] in _DEVICE_FOLDERS or parts[-1] in _DEVICE_FILES
-        item.add_marker(pytest.mark.xdist_group("devices" if is_device else "/".join(parts)))
-
-
-_ROOT = Path(__file__).parent.parent
-_DEVICE_FOLDERS = {("tests", "device"), ("tests", "benchmarking"), ("tests", "transports")}
-_DEVICE_FILES = {"test_cli_devices.py", "test_cli_bench.py", "test_devices.py", "test_build_real.py"}
+    return Spread(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
