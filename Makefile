@@ -13,6 +13,7 @@ build: $(VENV)/.all
 
 test: $(VENV)/.dev check
 	$(BIN)/mobilekd toolchain install onnx2tf
+	-$(BIN)/mobilekd toolchain install tflite-support # needs a CPython 3.11; a test says so where there is none
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -q
 
 check: $(VENV)/.dev

@@ -100,9 +100,8 @@ def metadata(card: ModelCard) -> bytes:
 
 
 def _input(builder: Any, card: ModelCard) -> int:
-    mean, std = (np.asarray(values, np.float32) for values in (card.mean, card.std))
-    scaled = np.float32(255) * mean, np.float32(255) * std
-    options = {0: _floats(builder, scaled[0]), 1: _floats(builder, scaled[1])}
+    mean, std = np.asarray(card.mean), np.asarray(card.std)
+    options = {0: _floats(builder, 255 * mean), 1: _floats(builder, 255 * std)}
     normalize = {0: (builder.PrependUint8Slot, _NORMALIZATION), 1: _ref(builder, _table(builder, options))}
     units = _tables(builder, [_table(builder, normalize)])
     size = {0: (builder.PrependUint32Slot, card.width), 1: (builder.PrependUint32Slot, card.height)}
@@ -189,7 +188,7 @@ def _unaligned_buffers(packed: bytes) -> int:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAsModel(packed, 0)
-    tables = [model.Buffers(index)._tab for index in range(model.BuffersLength())]  # noqa: SLF001 (no public place of a vector)
+    tables = [model.Buffers(index)._tab for index in range(model.BuffersLength())]
     starts = [table.Vector(field) for table in tables if (field := table.Offset(4))]
     return sum(start % _ALIGNMENT_BYTES != 0 for start in starts)
 
