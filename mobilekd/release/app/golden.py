@@ -1,4 +1,4 @@
-"""Golden pairs: an image, the input that each model gets of it, and its logits, as raw bytes that any language reads."""
+"""Golden pairs: an image, the input that each model gets of it, and its logits, as raw bytes for any language."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from mobilekd.backend import TensorFacts
 from mobilekd.errors import VerificationError
 from mobilekd.plugins import BACKENDS
 from mobilekd.preprocessing import normalize
-from mobilekd.release.manifest import Manifest, ModelEntry, Preprocessing
+from mobilekd.release.manifest import Manifest, ModelEntry
 
 _TFLITE_NOTE = (
     "made with XNNPACK, LiteRT's default; other versions of LiteRT round some values otherwise. "
@@ -51,7 +51,7 @@ def write_golden(source: Path, folder: Path, manifest: Manifest, models: Sequenc
         },
         "byte_order": "little",
         "labels": list(manifest.labels),
-        "preprocessing": _rule(rule),
+        "preprocessing": rule.model_dump(mode="json"),
         "pairs": pairs,
     }
     (folder / "golden.json").write_text(canonical_json(document), "utf-8")
@@ -66,10 +66,6 @@ def model_input(values: NDArray[np.float32], facts: TensorFacts) -> NDArray[Any]
     assert facts.zero_point is not None
     rounded = np.rint(laid / np.float32(facts.scale)) + facts.zero_point
     return np.clip(rounded, -128, 127).astype(np.int8)
-
-
-def _rule(rule: Preprocessing) -> dict[str, object]:
-    return rule.model_dump(mode="json")
 
 
 def _pair(

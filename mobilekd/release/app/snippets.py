@@ -1,5 +1,6 @@
 """Code for each model of a bundle: one complete file a language and runtime, with the numbers of that model file."""
 
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -65,14 +66,12 @@ def snippets(manifest: Manifest, model: ModelEntry) -> Mapping[str, str]:
 
 
 def runtime_version(model: ModelEntry) -> str:
-    """Return the version of the runtime that the model was proved on; "unknown" where the manifest does not say."""
+    """Return the version of the runtime that a model was proved on; the pinned one where its entry says none."""
     versions = {name.lower(): version for name, version in model.tools.items()}
     return versions.get(_DISTRIBUTIONS[model.options.backend], _pinned(model.options.backend))
 
 
 def _pinned(backend: str) -> str:
-    import tomllib
-
     text = (resources.files("mobilekd.device") / "runtimes.toml").read_text(encoding="utf-8")
     return str(tomllib.loads(text)[backend]["version"])
 

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import mobilekd
 from mobilekd.artifacts import canonical_json, files_below
+from mobilekd.backends._tflite_metadata import METADATA
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release.app.ai_pack import Variant, check_pack_name, variants, write_pack
 from mobilekd.release.app.golden import write_golden
@@ -16,6 +17,10 @@ from mobilekd.release.app.snippets import ASSET_FOLDER, ASSET_NAME, coded_models
 from mobilekd.release.app.templates import fill, fit_of, pixel_values
 from mobilekd.release.bundle import unpack
 from mobilekd.release.manifest import Manifest, ModelEntry, file_entries
+
+_METADATA = """
+**TFLite.** The .tflite has its labels and its normalisation inside (TFLite metadata). Its output is logits.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,9 @@ def _write_listing(made: Path, app: App, manifest: Manifest, chosen: tuple[Varia
     groups = f"`{TARGETING}` goes beside the app's build.gradle.kts: " + ", ".join(
         f"group {one.group} gets {one.model.deployment}" for one in chosen
     )
+    has_metadata = any(METADATA.encode() in file.read_bytes() for file in (made / "models").glob("*.tflite"))
     values: dict[str, object] = {
+        "metadata": _METADATA if has_metadata else "",
         "title": comment(f"{manifest.dataset.name}: {len(manifest.labels)} classes"),
         "mobilekd": mobilekd.__version__,
         "digest": app.bundle,
