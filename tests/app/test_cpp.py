@@ -91,6 +91,13 @@ def test_an_image_of_another_size_is_refused_where_nothing_is_resized(fit: Path)
     assert b"the image is not 8 x 8" in caught.value.stderr
 
 
+def test_onnxruntime_code_is_valid_cpp(app: Path) -> None:
+    need("g++")
+    headers = f"-I{HERE / 'onnxruntime_headers'}"
+    argv = ["g++", *FLAGS, headers, "-DGOLDEN", "-fsyntax-only", app / "cpp/onnxruntime_int8.cpp"]
+    assert subprocess.run(argv, capture_output=True, text=True, check=False).stderr == ""
+
+
 def built_mnn(prefix: str, runtime: runtimes.Runtime, app: Path, folder: Path) -> Path:
     """Compile the generated MNN code with its main(), against the wheel's library; Python's symbols are stubs."""
     need(f"{prefix}gcc", f"{prefix}g++")

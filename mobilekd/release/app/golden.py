@@ -15,8 +15,8 @@ from mobilekd.preprocessing import normalize
 from mobilekd.release.manifest import Manifest, ModelEntry
 
 _TFLITE_NOTE = (
-    "made with XNNPACK, LiteRT's default; other versions of LiteRT round some values otherwise. "
-    "OpResolverType.BUILTIN_REF gives the same logits in every version"
+    "logits of XNNPACK, LiteRT's default; another version of LiteRT may round some values otherwise. The kernels of "
+    "OpResolverType.BUILTIN_REF round alike in every version, and otherwise than XNNPACK"
 )
 
 
@@ -65,7 +65,8 @@ def model_input(values: NDArray[np.float32], facts: TensorFacts) -> NDArray[Any]
     assert facts.scale is not None
     assert facts.zero_point is not None
     rounded = np.rint(laid / np.float32(facts.scale)) + facts.zero_point
-    return np.clip(rounded, -128, 127).astype(np.int8)
+    quantized: NDArray[np.int8] = np.clip(rounded, -128, 127).astype(np.int8)
+    return quantized
 
 
 def _pair(
