@@ -12,6 +12,7 @@ from mobilekd.artifacts import files_below
 from mobilekd.backend import Float32
 from mobilekd.errors import StageError
 from mobilekd.preprocessing import normalize
+from mobilekd.release.answers import NETWORKS, copy_answers
 from mobilekd.release.archive import write_archive
 from mobilekd.release.budgets import over_budget
 from mobilekd.release.cards import accuracy, dataset_entry, preprocessing, profile_card
@@ -101,6 +102,7 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
         over_budget=over_budget(evidence.profile, rows, []),
         not_measured=not_measured(evidence),
         licences=licences,
+        answers=_network_answers(evidence, folder),
         files=_packed_files(folder),
     )
     (folder / REPORT).write_text(release_report(evidence, manifest), "utf-8")
@@ -163,6 +165,7 @@ class _ModelWriter:
             build_command=facts.build_command,
             tools=facts.tools,
             reference=self._reference(model) if facts.runnable else None,
+            answers=copy_answers(self.evidence.answers_path, model.name, self.folder),
         )
 
     def _reference(self, model: Deployed) -> Reference:
@@ -194,6 +197,11 @@ def _write_reference_input(evidence: Evidence, options: PackOptions, folder: Pat
     np.save(folder / INPUT, image)
     label = evidence.dataset.classes[int(labels[index])]
     return ReferenceInput(image=IMAGE, input=INPUT, test_index=index, label=label), image
+
+
+def _network_answers(evidence: Evidence, folder: Path) -> dict[str, str]:
+    copied = {name: copy_answers(evidence.answers_path, name, folder) for name in NETWORKS}
+    return {name: path for name, path in copied.items() if path}
 
 
 def _write_measurements(evidence: Evidence, manifest: Manifest, folder: Path) -> None:
