@@ -7,7 +7,7 @@ releases are compared image by image, and class by class, without the data and w
 import hashlib
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +107,18 @@ def read_answers(files: BundleFiles, manifest: Manifest) -> Answers:
         if model.answers
     }
     return Answers(manifest.labels, labels, networks, deployed)
+
+
+def load_answers(folder: Path, classes: tuple[str, ...], deployments: Iterable[str]) -> Answers:
+    """Return the answers that `write_answers` left in a folder; a deployment without any is left out."""
+    found = {name: _load(folder, name) for name in (*NETWORKS, *deployments) if (folder / f"{name}.npy").is_file()}
+    networks = {role: found.pop(role) for role in NETWORKS if role in found}
+    return Answers(classes, networks.pop(LABELS), networks, found)
+
+
+def _load(folder: Path, name: str) -> Classes:
+    answers: Classes = np.load(folder / f"{name}.npy", allow_pickle=False).astype(np.uint16)
+    return answers
 
 
 def _read(files: BundleFiles, entry: FileEntry, classes: int, images: int | None = None) -> Classes:

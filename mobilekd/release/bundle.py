@@ -30,7 +30,17 @@ from mobilekd.release.manifest import (
 )
 from mobilekd.release.reference import HOST, Runtime, error_steps
 
-__all__ = ["Rerun", "Unpacked", "VerifyReport", "inspect", "open_bundle", "read_manifests", "unpack_models", "verify"]
+__all__ = [
+    "Rerun",
+    "Unpacked",
+    "VerifyReport",
+    "inspect",
+    "open_bundle",
+    "open_checked",
+    "read_manifests",
+    "unpack_models",
+    "verify",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +199,19 @@ def read_manifests(files: BundleFiles) -> tuple[Manifest, Measurements, str]:
             hint="the manifest was changed, or the measurements belong to another bundle",
         )
     return parse_manifest(content, f"{files.path}: {MANIFEST}"), measurements, digest
+
+
+def open_checked(path: Path) -> tuple[BundleFiles, Manifest, Measurements, str]:
+    """Return the files of a bundle, both manifests and its digest, after every file was checked against its digest.
+
+    Raises:
+        ConfigError: Nothing is there.
+        VerificationError: The bundle is not what was packed.
+    """
+    files = open_bundle(path)
+    manifest, measurements, digest = read_manifests(files)
+    _check_inventory(files, (*manifest.files, *measurements.files))
+    return files, manifest, measurements, digest
 
 
 def _check_inventory(files: BundleFiles, entries: Iterable[FileEntry]) -> None:
