@@ -29,6 +29,7 @@ Verdict = Literal["holds", "over", "not measured"]
 _ROUNDING = 1e-9  # 0.98 - 0.97 is 0.010000000000000009
 _NOT_STATED = "not stated"
 _TOOL = "tool "
+_STATE_LICENCES = "state them: bundle.licence (models), data.licence, bundle.network_licences"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +222,8 @@ class Allowed:
             return
         shown = "; ".join(f"{one.covers}: {one.licence}" for one in refused)
         silent = any(one.licence == _NOT_STATED for one in refused)
-        mend = "state it (bundle.licence for the models, data.licence for the data)" if silent else "replace it"
-        yield Gate(key, "", "over", shown, limit, shown, allowed, shown, "", f"{mend}, or allow it in budget.licences")
+        mend = _STATE_LICENCES if silent else "replace it, or allow it in budget.licences"
+        yield Gate(key, "", "over", shown, limit, shown, allowed, shown, "", mend)
 
 
 def _with_noise(reading: Reading, limit: float) -> str:
