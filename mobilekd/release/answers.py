@@ -57,7 +57,8 @@ def per_class_top1(labels: Classes, answers: Classes, classes: int) -> NDArray[n
     """
     images = np.bincount(labels, minlength=classes)
     right = np.bincount(labels[labels == answers], minlength=classes)
-    return np.divide(right, images, out=np.full(classes, np.nan), where=images > 0)
+    shares: NDArray[np.float64] = np.divide(right, images, out=np.full(classes, np.nan), where=images > 0)
+    return shares
 
 
 def write_answers(folder: Path, name: str, classes: NDArray[np.integer]) -> None:

@@ -1,6 +1,6 @@
 """Does a release hold its budgets? One row for each budget and each model that ships."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -120,11 +120,8 @@ class Rule(Protocol):
         """Return the rows of this budget."""
 
 
-class Read(Protocol):
-    """Finds what one budget is about, of one model."""
-
-    def __call__(self, facts: Facts, deployment: str, against: Facts | None) -> Reading:
-        """Return what was found."""
+Read = Callable[[Facts, str, Facts | None], Reading]
+"""Finds what one budget is about, of one model: from this release, and from the last one."""
 
 
 @dataclass(frozen=True, slots=True)

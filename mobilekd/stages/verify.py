@@ -169,7 +169,7 @@ class _Trained:
         """Return whether the number of a class fits into the file of answers."""
         from mobilekd.release.answers import MAX_CLASSES
 
-        return self.float_logits.shape[1] <= MAX_CLASSES
+        return bool(self.float_logits.shape[1] <= MAX_CLASSES)
 
     def write_answers(self, folder: Path) -> None:
         """Write the labels and what the three trained networks answer."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mobilekd.errors import ConfigError, VerificationError
+from mobilekd.profile import Budget
 from mobilekd.release.answers import Answers, per_class_top1, read_answers, write_answers
 from mobilekd.release.bundle import read_manifests, verify
 from mobilekd.release.files import open_bundle
@@ -84,7 +85,7 @@ def test_an_empty_table_of_answers_is_not_the_canonical_form(tmp_path: Path):
 def _read_back(tmp_path: Path, array: NDArray[np.generic]) -> None:
     """Build a bundle whose labels are this array, and read its answers."""
     folder = tmp_path / "parity/answers"
-    workshop = Workshop(tmp_path)
+    workshop = Workshop(tmp_path, budget=Budget())
     evidence = workshop.evidence()
     np.save(folder / "labels.npy", array)
     workshop.page(evidence)
