@@ -142,7 +142,8 @@ def _network_drop(facts: Facts, role: str, row: Row, *, is_default: bool) -> Rea
     reference = answers.networks.get(role) if answers else None
     if answers is None or reference is None:
         before = row.get(f"top1_{role}", facts.top1.get(role))
-        return Reading(None if before is None else before - deployed, "" if is_default else _kernels(row))
+        note = "no interval: no answers are at hand" if is_default else _kernels(row)
+        return Reading(None if before is None else before - deployed, note)
     if is_default and row["deployment"] in answers.deployed:
         drop = paired_drop(answers.labels, reference, answers.deployed[row["deployment"]])
         return Reading(drop.loss, drop=drop)

@@ -63,7 +63,7 @@ class MatrixRuntime:
 
     def logits(self, backend: str, model: Path, facts: DeployedFacts, image: Float32, scratch: Path) -> Float32:
         del backend, facts, scratch
-        weights: Float32 = np.frombuffer(model.read_bytes(), np.float32).reshape(len(CLASSES), -1)
+        weights: Float32 = np.frombuffer(model.read_bytes(), np.float32).reshape(-1, image.size)
         return weights @ image.ravel()
 
 
