@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 from mobilekd.errors import ConfigError
-from mobilekd.release.gates import Gate
+from mobilekd.release.gates import Gate, plain
 
 _SUITE = "mobilekd gate"
 _MARKS = {"holds": "✅ holds", "over": "❌ over", "not measured": "⚠️ not measured"}
@@ -45,16 +45,16 @@ def junit(title: str, gates: Sequence[Gate], *, strict: bool) -> str:
     skipped = [gate for gate in gates if gate.verdict == "not measured" and not strict]
     counts = {"tests": str(len(gates)), "failures": str(len(failed)), "errors": "0", "skipped": str(len(skipped))}
     root = Xml.Element("testsuites", {"name": _SUITE, **counts})
-    suite = Xml.SubElement(root, "testsuite", {"name": _plain(title), **counts})
+    suite = Xml.SubElement(root, "testsuite", {"name": plain(title), **counts})
     for gate in gates:
         name = " ".join(part for part in (gate.budget, gate.deployment) if part)
-        case = Xml.SubElement(suite, "testcase", {"classname": _SUITE, "name": _plain(name), "time": "0"})
+        case = Xml.SubElement(suite, "testcase", {"classname": _SUITE, "name": plain(name), "time": "0"})
         if gate in failed:
-            Xml.SubElement(case, "failure", {"message": _plain(gate.sentence()), "type": gate.verdict}).text = _body(
+            Xml.SubElement(case, "failure", {"message": plain(gate.sentence()), "type": gate.verdict}).text = _body(
                 gate
             )
         elif gate in skipped:
-            Xml.SubElement(case, "skipped", {"message": _plain(gate.sentence())})
+            Xml.SubElement(case, "skipped", {"message": plain(gate.sentence())})
         else:
             Xml.SubElement(case, "system-out").text = _body(gate)
     Xml.indent(root)
@@ -88,12 +88,7 @@ def write_text(path: Path, text: str) -> None:
 
 def _body(gate: Gate) -> str:
     parts = {"measured": gate.shown, "limit": gate.allowed, "note": gate.note, "next step": gate.next_step}
-    return _plain("\n".join(f"{name}: {text}" for name, text in parts.items() if text))
-
-
-def _plain(text: str) -> str:
-    """Return a text without the characters that XML has no way to write."""
-    return "".join(one if one in "\t\n" or one.isprintable() or one == " " else "�" for one in text)
+    return plain("\n".join(f"{name}: {text}" for name, text in parts.items() if text))
 
 
 def _escaped(text: str) -> str:

@@ -217,10 +217,15 @@ class Allowed:
             shown = ", ".join(dict.fromkeys(one.licence for one in counted))
             yield Gate(key, "", "holds", shown, limit, shown, allowed, shown)
             return
-        shown = "; ".join(f"{one.covers}: {one.licence}" for one in refused)
+        shown = plain("; ".join(f"{one.covers}: {one.licence}" for one in refused))
         silent = any(one.licence == _NOT_STATED for one in refused)
         mend = _STATE_LICENCES if silent else "replace it, or allow it in budget.licences"
         yield Gate(key, "", "over", shown, limit, shown, allowed, shown, "", mend)
+
+
+def plain(text: str) -> str:
+    """Return a text of a bundle without signs that steer a terminal, and that XML has no way to write."""
+    return "".join(one if one in "\t\n" or one.isprintable() else "\ufffd" for one in text)
 
 
 def _with_noise(reading: Reading, limit: float) -> str:

@@ -33,9 +33,6 @@ class Drop:
 def paired_drop(labels: Classes, before: Classes, after: Classes) -> Drop:
     """Return the loss of top-1 from one model to another on the same images.
 
-    Only images that one of the two gets right count. The interval is Wald's with half an image added to each cell of
-    the 2 x 2 table (Agresti & Min 2005, doi:10.1002/sim.1781): it keeps a width when no image differs.
-
     Args:
         labels: [images], not empty.
         before: Answers of the earlier model, [images].
@@ -46,9 +43,17 @@ def paired_drop(labels: Classes, before: Classes, after: Classes) -> Drop:
         >>> paired_drop(right, right, right)
         Drop(loss=0.0, low=-0.0196, high=0.0196, images=98)
     """
-    images = len(labels)
     lost = int(((before == labels) & (after != labels)).sum())
     won = int(((before != labels) & (after == labels)).sum())
+    return counted_drop(lost, won, len(labels))
+
+
+def counted_drop(lost: int, won: int, images: int) -> Drop:
+    """Return the loss of top-1 by the images that only the one model, or only the other, gets right.
+
+    The interval is Wald's with half an image added to each cell of the 2 x 2 table (Agresti & Min 2005,
+    doi:10.1002/sim.1781): it keeps a width when no image differs.
+    """
     total = images + 2
     middle = (lost - won) / total
     deviation = math.sqrt(max(0.0, lost + won + 1 - (lost - won) ** 2 / total)) / total

@@ -263,3 +263,8 @@ def test_releases_with_other_labels_are_not_compared():
     other = replace(_answers(5), labels=np.ones(100, np.uint16))
     with pytest.raises(ConfigError, match="tested on other images"):
         check_comparable(_facts(answers=_answers(5)), _facts(answers=other))
+
+
+def test_a_licence_that_steers_a_terminal_is_shown_as_text():
+    facts = _facts(licences=(Licence(covers="network x", licence="\x1b[2Jmine"),))
+    assert _gate(facts, licences=("MIT",)).shown == "network x: �[2Jmine"
