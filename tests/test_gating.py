@@ -1,7 +1,11 @@
+import json
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from mobilekd.config import find
 from mobilekd.errors import ConfigError
 from mobilekd.gating import Outcome, limits_of, with_budgets
 from mobilekd.profile import Budget
@@ -68,3 +72,10 @@ def test_a_file_that_can_not_be_written_is_told_before_any_work(tmp_path: Path, 
 
 def test_budgets_that_older_profiles_lack_leave_no_trace_in_a_cache_key():
     assert Budget(model_bytes=1).model_dump(mode="json") == {"p50_ms": None, "model_bytes": 1, "top1_drop": None}
+
+
+def test_the_shipped_profile_shows_every_budget_with_a_value_that_reads():
+    text = find("devices", "android-arm64").read_text(encoding="utf-8")
+    shown = tomllib.loads(re.sub(r"(?m)^# (\w+ = )", r"\1", text[text.index("[budget]") :]))["budget"]
+    assert set(shown) == set(Budget.model_fields)
+    assert Budget.model_validate_json(json.dumps(shown)).int8_beats_fp32 is True
