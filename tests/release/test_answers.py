@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mobilekd.errors import ConfigError, VerificationError
-from mobilekd.profile import Budget
 from mobilekd.release.answers import Answers, per_class_top1, read_answers, write_answers
 from mobilekd.release.bundle import read_manifests, verify
 from mobilekd.release.files import open_bundle
-from mobilekd.release.manifest import parse_manifest
+from mobilekd.release.manifest import file_entries, parse_manifest
 
 from .workshop import MatrixRuntime, Workshop
 
@@ -83,13 +82,13 @@ def test_an_empty_table_of_answers_is_not_the_canonical_form(tmp_path: Path):
 
 
 def _read_back(tmp_path: Path, array: NDArray[np.generic]) -> None:
-    """Build a bundle whose labels are this array, and read its answers."""
-    folder = tmp_path / "parity/answers"
-    workshop = Workshop(tmp_path, budget=Budget())
-    evidence = workshop.evidence()
-    np.save(folder / "labels.npy", array)
-    workshop.page(evidence)
-    _answers(tmp_path / "page/bundle")
+    """Read the answers of a bundle whose labels are this array, under a digest that holds."""
+    bundle = Workshop(tmp_path).bundle() / "bundle"
+    np.save(bundle / "answers/labels.npy", array)
+    files = open_bundle(bundle)
+    manifest, _, _ = read_manifests(files)
+    listed = file_entries(bundle, [entry.path for entry in manifest.files])
+    read_answers(files, manifest.model_copy(update={"files": listed}))
 
 
 @pytest.mark.parametrize(
