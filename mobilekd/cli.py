@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from mobilekd import __version__
 from mobilekd.cli_bundle import bundle_app
 from mobilekd.cli_devices import devices_app
+from mobilekd.cli_release import gate
 from mobilekd.cli_store import add_store_commands
 from mobilekd.cli_train import sweep, train
 from mobilekd.errors import (
@@ -21,12 +22,13 @@ from mobilekd.errors import (
     ConfigError,
     MissingToolError,
     MobilekdError,
-    OverBudgetError,
 )
 from mobilekd.failures import report_bug, show_failure, show_usage
 from mobilekd.options import (
+    AgainstOption,
     BisectOption,
     BoundOption,
+    BudgetOption,
     BundleArgument,
     CacheOption,
     DataOption,
@@ -34,6 +36,8 @@ from mobilekd.options import (
     FreshOption,
     ImagesOption,
     JsonOption,
+    JunitOption,
+    MarkdownOption,
     ModeOption,
     OnOption,
     OutOption,
@@ -43,6 +47,7 @@ from mobilekd.options import (
     SetOption,
     SharedCacheOption,
     SkipOption,
+    StrictOption,
     TensorboardOption,
     UntilOption,
     device_overrides,
@@ -64,6 +69,7 @@ app.add_typer(devices_app, name="devices")
 add_store_commands(app)
 app.command()(train)
 app.command()(sweep)
+app.command()(gate)
 
 
 @app.command()
@@ -79,6 +85,11 @@ def build(
     skip_bad_images: SkipOption = False,
     out: OutOption = Path("dist"),
     tensorboard: TensorboardOption = None,
+    budget: BudgetOption = None,
+    against: AgainstOption = None,
+    strict: StrictOption = False,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
     cache: CacheOption = None,
     shared_cache: SharedCacheOption = "",
     as_json: JsonOption = False,
@@ -86,19 +97,20 @@ def build(
     """Build a model bundle: train, distill, quantize, convert, prove, measure, pack."""
     from mobilekd import config, delivery, show
     from mobilekd import pipeline as pipelines
+    from mobilekd.gating import Outcome, limits_of
     from mobilekd.plan import Again
-    from mobilekd.release.budgets import over_budget
 
     overrides = overrides_of(set_, data, skip_bad_images=skip_bad_images)
     target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
-    again = Again(everything=fresh, measurements=remeasure)
+    outcome = Outcome(strict, junit, markdown)
+    outcome.check()
+    limits, again = limits_of(target.budget, budget, against), Again(everything=fresh, measurements=remeasure)
     with open_workshop(cache, tensorboard, shared_cache) as workshop:
         result = pipelines.build(chosen, target, workshop, until=until, again=again)
     delivered = delivery.deliver(result, out)
-    over = over_budget(target, delivery.parity_rows(result), delivery.latency_rows(result))
-    show.show_build(delivery.summary(result, delivered, over), as_json=as_json)
-    if over:
-        raise OverBudgetError("\n".join(over), hint="the bundle is built; the budgets stand in [budget] of the profile")
+    gates = limits.of_build(result)
+    show.show_build(delivery.summary(result, delivered, gates), gates, as_json=as_json)
+    outcome.finish(delivered.folder.name, gates)
 
 
 @app.command()

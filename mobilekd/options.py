@@ -47,6 +47,17 @@ ModeOption = Annotated[
 DeviceImagesOption = Annotated[
     int | None, typer.Option("--images", metavar="N", min=1, help="Test images that every model answers there.")
 ]
+BudgetOption = Annotated[
+    list[str] | None, typer.Option("--budget", metavar="KEY=VALUE", help="One budget, as top1_drop=0.01. Repeatable.")
+]
+AgainstOption = Annotated[
+    Path | None, typer.Option("--against", metavar="BUNDLE", help="The last release, for the release_* budgets.")
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="A budget that was not measured fails too.")]
+JunitOption = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the budgets as JUnit XML.")]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the budgets as a Markdown table.")
+]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .mobilekd.zip, or a bundle folder.")]
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "VerifyReport",
     "inspect",
     "open_bundle",
+    "open_checked",
     "read_manifests",
     "unpack",
     "unpack_models",
@@ -120,9 +121,7 @@ def check_digests(path: Path) -> tuple[Manifest, str]:
         ConfigError: Nothing is there.
         VerificationError: A file is missing, changed or too many; names it.
     """
-    files = open_bundle(path)
-    manifest, measurements, digest = read_manifests(files)
-    _check_inventory(files, (*manifest.files, *measurements.files))
+    _, manifest, _, digest = open_checked(path)
     return manifest, digest
 
 
@@ -181,9 +180,7 @@ def unpack_models(path: Path, folder: Path) -> Unpacked:
         ConfigError: Nothing is there.
         VerificationError: The bundle is not what was packed.
     """
-    files = open_bundle(path)
-    manifest, measurements, _ = read_manifests(files)
-    _check_inventory(files, (*manifest.files, *measurements.files))
+    files, manifest, _, _ = open_checked(path)
     copies = _Copies(files, manifest, folder)
     models = tuple(Measured(model.deployment, copies.copy(model.file), model.facts()) for model in manifest.models)
     top1: dict[str, float | None] = {}
@@ -203,9 +200,7 @@ def unpack(path: Path, folder: Path) -> tuple[Manifest, str]:
         ConfigError: Nothing is there.
         VerificationError: The bundle is not what was packed.
     """
-    files = open_bundle(path)
-    manifest, measurements, digest = read_manifests(files)
-    _check_inventory(files, (*manifest.files, *measurements.files))
+    files, manifest, _, digest = open_checked(path)
     copies = _Copies(files, manifest, folder)
     for entry in manifest.files:
         copies.copy(entry.path)
@@ -232,6 +227,19 @@ def read_manifests(files: BundleFiles) -> tuple[Manifest, Measurements, str]:
             hint="the manifest was changed, or the measurements belong to another bundle",
         )
     return parse_manifest(content, f"{files.path}: {MANIFEST}"), measurements, digest
+
+
+def open_checked(path: Path) -> tuple[BundleFiles, Manifest, Measurements, str]:
+    """Return the files of a bundle, both manifests and its digest, after every file was checked against its digest.
+
+    Raises:
+        ConfigError: Nothing is there.
+        VerificationError: The bundle is not what was packed.
+    """
+    files = open_bundle(path)
+    manifest, measurements, digest = read_manifests(files)
+    _check_inventory(files, (*manifest.files, *measurements.files))
+    return files, manifest, measurements, digest
 
 
 def _check_inventory(files: BundleFiles, entries: Iterable[FileEntry]) -> None:

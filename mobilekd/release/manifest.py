@@ -38,6 +38,11 @@ class _Record(BaseModel):
     )
 
 
+def _is_empty(value: object) -> bool:
+    """Return whether a key is left out: one that older bundles lack must not change their canonical text."""
+    return not value
+
+
 class FileEntry(_Record):
     """One file of the bundle."""
 
@@ -97,6 +102,8 @@ class ModelEntry(_Record):
     build_command: str
     tools: dict[str, str]
     reference: Reference | None
+    answers: str | None = Field(default=None, exclude_if=_is_empty)
+    """File with its answer to every image of the test split; null for a model that did not run."""
 
     def facts(self) -> DeployedFacts:
         """Return what a backend needs to run the model."""
@@ -169,6 +176,8 @@ class Manifest(_Record):
     over_budget: tuple[str, ...]
     not_measured: tuple[str, ...]
     licences: tuple[Licence, ...]
+    answers: dict[str, str] = Field(default={}, exclude_if=_is_empty)
+    """Files with the labels and the answers of teacher, student and quantized (release/answers.py)."""
     files: tuple[FileEntry, ...]
 
 
@@ -225,7 +234,8 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     listed = {entry.path for entry in manifest.files}
     pointed = [model.file for model in manifest.models]
     pointed += [model.reference.file for model in manifest.models if model.reference]
-    pointed += [manifest.reference.image, manifest.reference.input]
+    pointed += [model.answers for model in manifest.models if model.answers]
+    pointed += [manifest.reference.image, manifest.reference.input, *manifest.answers.values()]
     if lost := [name for name in pointed if name not in listed]:
         raise VerificationError(f"{where}: points at {lost[0]!r}, which is not among its files")
     if inside := [name for name in listed if name.lower().startswith((f"{MEASUREMENTS}/", MANIFEST))]:

@@ -13,11 +13,14 @@ from mobilekd.backend import Float32
 from mobilekd.backends._tflite_metadata import ModelCard
 from mobilekd.errors import StageError
 from mobilekd.preprocessing import normalize
+from mobilekd.release.answers import NETWORKS, copy_answers
 from mobilekd.release.archive import write_archive
-from mobilekd.release.budgets import over_budget
+from mobilekd.release.budgets import evidence_facts, over_budget, unknown_budgets
 from mobilekd.release.cards import accuracy, dataset_entry, preprocessing, profile_card
 from mobilekd.release.embedded import model_card, with_sizes, write_model
 from mobilekd.release.evidence import Deployed, Evidence
+from mobilekd.release.gate_facts import Facts
+from mobilekd.release.gates import MEASURED, PROVED
 from mobilekd.release.licences import licences_of, licences_text
 from mobilekd.release.manifest import (
     DRIFT,
@@ -90,6 +93,7 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
     licences = licences_of(evidence, options.licence)
     (folder / "LICENSES.txt").write_text(licences_text(licences), "utf-8")
     rows = _with_teacher(evidence)
+    budget, facts = evidence.profile.budget, evidence_facts(evidence, rows, licences)
     manifest = Manifest(
         form="mobilekd.bundle/1",
         mobilekd=mobilekd.__version__,
@@ -103,15 +107,16 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
         reference=reference,
         parity_images=evidence.parity.images,
         parity=tuple(rows),
-        over_budget=over_budget(evidence.profile, rows, []),
-        not_measured=not_measured(evidence),
+        over_budget=over_budget(budget, facts, PROVED),
+        not_measured=(*unknown_budgets(budget, facts, PROVED), *not_measured(evidence)),
         licences=licences,
+        answers=_network_answers(evidence, folder),
         files=_packed_files(folder),
     )
     (folder / REPORT).write_text(release_report(evidence, manifest), "utf-8")
     manifest = manifest.model_copy(update={"files": _packed_files(folder)})
     (folder / MANIFEST).write_text(manifest_text(manifest), "utf-8")
-    _write_measurements(evidence, manifest, folder)
+    _write_measurements(evidence, manifest, facts, folder)
     write_archive(folder, out / "bundle.zip")
 
 
@@ -172,6 +177,7 @@ class _ModelWriter:
             build_command=facts.build_command,
             tools=facts.tools,
             reference=reference,
+            answers=copy_answers(self.evidence.answers_path, model.name, self.folder),
         )
 
     def _reference(self, model: Deployed, packed: Path) -> Reference:
@@ -211,10 +217,15 @@ def _write_reference_input(evidence: Evidence, options: PackOptions, folder: Pat
     return ReferenceInput(image=IMAGE, input=INPUT, test_index=index, label=label), image
 
 
-def _write_measurements(evidence: Evidence, manifest: Manifest, folder: Path) -> None:
+def _network_answers(evidence: Evidence, folder: Path) -> dict[str, str]:
+    copied = {name: copy_answers(evidence.answers_path, name, folder) for name in NETWORKS}
+    return {name: path for name, path in copied.items() if path}
+
+
+def _write_measurements(evidence: Evidence, manifest: Manifest, facts: Facts, folder: Path) -> None:
     """Write measurements/: the samples, the whole report, and the manifest that ties both to the bundle."""
     shutil.copyfile(evidence.latency_path, folder / LATENCY)
-    latency = evidence.latency
+    latency, budget = evidence.latency, evidence.profile.budget
     measurements = Measurements(
         form="mobilekd.measurements/1",
         bundle=digest_text(manifest_text(manifest)),
@@ -223,8 +234,8 @@ def _write_measurements(evidence: Evidence, manifest: Manifest, folder: Path) ->
         ran_on=latency.ran_on,
         on_target=latency.on_target,
         measured=latency.measured,
-        over_budget=over_budget(evidence.profile, [], _with_place(evidence)),
-        not_measured=latency_not_measured(evidence),
+        over_budget=over_budget(budget, facts, MEASURED),
+        not_measured=(*latency_not_measured(evidence), *unknown_budgets(budget, facts, MEASURED)),
         files=(),
     )
     (folder / MEASURED_REPORT).write_text(measured_report(evidence, manifest, measurements), "utf-8")
@@ -239,10 +250,6 @@ def _packed_files(folder: Path) -> tuple[FileEntry, ...]:
 def _with_teacher(evidence: Evidence) -> list[dict[str, Any]]:
     """Return the parity rows with the teacher's top-1 beside each, so that a reader needs no second file."""
     return [{"top1_teacher": evidence.teacher.metrics.top1_test, **row} for row in evidence.parity_rows]
-
-
-def _with_place(evidence: Evidence) -> list[dict[str, Any]]:
-    return [{"on_target": evidence.latency.on_target, **row} for row in evidence.latency_rows]
 
 
 def _one_line(name: str) -> str:

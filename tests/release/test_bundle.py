@@ -34,7 +34,7 @@ def folder(built: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("form", ["bundle", "bundle.zip"])
 def test_an_untouched_bundle_verifies(built: Path, form: str):
     report = verify(built / form, RUNTIME)
-    assert len(report.files) == 18
+    assert len(report.files) == 25
     assert [(one.deployment, one.max_error_steps, one.ok) for one in report.reruns] == [
         ("onnxruntime-int8", 0.0, True),
         ("tflite-int8", 0.0, True),
