@@ -13,6 +13,7 @@ from mobilekd.benchmarking.place import Place, choose
 from mobilekd.cache import Cache
 from mobilekd.comparison import compare
 from mobilekd.errors import ConfigError, MissingToolError, StageError, VerificationError
+from mobilekd.held_images import find_test_split
 from mobilekd.measurement import Measured
 from mobilekd.profile import Profile
 from mobilekd.stage import Progress
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mobilekd.backend import Float32
-    from mobilekd.release.manifest import DatasetEntry, Preprocessing
+    from mobilekd.release.manifest import Preprocessing
 
 SCHEMA = "mobilekd.bench/1"
 _LONE_MODELS = {".tflite": "tflite", ".onnx": "onnxruntime", ".mnn": "mnn", ".engine": "tensorrt"}
@@ -174,7 +175,7 @@ def _of_bundle(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subj
 
     unpacked = unpack_models(path, folder)
     count = max(1, profile.device.images)
-    found = _test_split(unpacked.dataset, cache)
+    found = find_test_split(unpacked.dataset, cache)
     if found is None:
         return Subject(tuple(unpacked.models), np.load(unpacked.input), None, "reference image", unpacked.top1)
     rule: Preprocessing = unpacked.preprocessing
@@ -194,18 +195,6 @@ def _mapped(folder: Path) -> "Iterator[tuple[NDArray[np.uint8], NDArray[np.int64
         np.load(folder / "test_images.npy", mmap_mode="r", allow_pickle=False),
         np.load(folder / "test_labels.npy", mmap_mode="r", allow_pickle=False),
     )
-
-
-def _test_split(dataset: "DatasetEntry", cache: Cache) -> Path | None:
-    """Return the cached data set whose test split has the digests that the bundle names; None where there is none."""
-    if not dataset.test_files:
-        return None
-    for entry in cache.entries("data"):
-        if all(entry.files.get(name) == digest for name, digest in dataset.test_files.items()):
-            checked = cache.find("data", entry.key).entry
-            if checked is not None:
-                return checked.path
-    return None
 
 
 def _lone(path: Path) -> Subject:
