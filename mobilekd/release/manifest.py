@@ -21,6 +21,7 @@ from mobilekd.artifacts import canonical_json, digest_file
 from mobilekd.backend import DeployedFacts, TensorFacts
 from mobilekd.errors import VerificationError
 from mobilekd.profile import Budget, Deployment, Target, Tolerance
+from mobilekd.release.strict_json import check_shape
 
 MANIFEST = "manifest.json"
 MEASUREMENTS = "measurements"
@@ -29,7 +30,8 @@ LATENCY = "measurements/latency.json"
 REPORT = "report.html"
 DRIFT = "drift.json"
 MEASURED_REPORT = "measurements/report.html"
-MAX_MANIFEST_BYTES = 16 << 20
+MAX_MANIFEST_BYTES = 4 << 20
+_MAX_PLACE_CHARS = 80
 
 
 class _Record(BaseModel):
@@ -228,6 +230,7 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     pointed += [manifest.reference.image, manifest.reference.input]
     if lost := [name for name in pointed if name not in listed]:
         raise VerificationError(f"{where}: points at {lost[0]!r}, which is not among its files")
+    _check_listed([entry.path for entry in manifest.files], where)
     if inside := [name for name in listed if name.lower().startswith((f"{MEASUREMENTS}/", MANIFEST))]:
         raise VerificationError(f"{where}: lists {inside[0]!r}, which is not a file of its part of the bundle")
     return manifest
@@ -242,18 +245,25 @@ def parse_measurements(content: bytes, where: str) -> Measurements:
     measurements = _parse(Measurements, content, where)
     if sealed(measurements).digest != measurements.digest:
         raise VerificationError(f"{where}: was changed: its content does not match its own digest")
+    _check_listed([entry.path for entry in measurements.files], where)
     if outside := [one.path for one in measurements.files if not one.path.startswith(f"{MEASUREMENTS}/")]:
         raise VerificationError(f"{where}: lists {outside[0]!r}, which is not below {MEASUREMENTS}/")
     return measurements
 
 
+def _check_listed(names: list[str], where: str) -> None:
+    if names != sorted(set(names), key=str.encode):
+        raise VerificationError(f"{where}: lists a file twice, or its files out of order")
+
+
 def _parse(kind: type[_M], content: bytes, where: str) -> _M:
+    check_shape(content, where)
     try:
         manifest = kind.model_validate_json(content)
         is_canonical = manifest_text(manifest).encode() == content
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the text"
+        first = cause.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))[:_MAX_PLACE_CHARS] or "the text"
         raise VerificationError(
             f"{where}: {place}: {first['msg']}", hint="the file is damaged, or of another version of mobilekd"
         ) from cause
