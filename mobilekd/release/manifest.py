@@ -30,7 +30,8 @@ LATENCY = "measurements/latency.json"
 REPORT = "report.html"
 DRIFT = "drift.json"
 MEASURED_REPORT = "measurements/report.html"
-MAX_MANIFEST_BYTES = 4 << 20
+MAX_MANIFEST_BYTES = 2 << 20
+"""4096 files with the longest names take 1.5 MB."""
 _MAX_PLACE_CHARS = 80
 
 
@@ -231,6 +232,8 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     if lost := [name for name in pointed if name not in listed]:
         raise VerificationError(f"{where}: points at {lost[0]!r}, which is not among its files")
     _check_listed([entry.path for entry in manifest.files], where)
+    if len({model.deployment for model in manifest.models}) < len(manifest.models):
+        raise VerificationError(f"{where}: two models have one name")
     if inside := [name for name in listed if name.lower().startswith((f"{MEASUREMENTS}/", MANIFEST))]:
         raise VerificationError(f"{where}: lists {inside[0]!r}, which is not a file of its part of the bundle")
     return manifest

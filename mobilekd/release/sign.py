@@ -77,7 +77,7 @@ def _provenance(files: BundleFiles) -> dict[str, Any] | None:
     if PROVENANCE not in files.names:
         return None
     where = f"{files.path}: {PROVENANCE}"
-    predicate = parse_canonical(files.read(PROVENANCE, limit_bytes=MAX_MANIFEST_BYTES // 4), where)
+    predicate = parse_canonical(files.read(PROVENANCE, limit_bytes=MAX_MANIFEST_BYTES), where)
     if not isinstance(predicate, dict):
         raise VerificationError(f"{where}: not a JSON object")
     return predicate

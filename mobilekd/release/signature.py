@@ -88,7 +88,9 @@ def check_signature(bundle: Path, trust: Trust) -> Signed:
     path = trust.signature or signature_path(bundle)
     if not (path.exists() or path.is_symlink()):
         if keys or trust.signature:
-            raise VerificationError(f"{bundle}: unsigned: there is no {path}", hint=f"mobilekd bundle sign {bundle} --key KEY")
+            raise VerificationError(
+                f"{bundle}: unsigned: there is no {path}", hint=f"mobilekd bundle sign {bundle} --key KEY"
+            )
         return Signed(SignatureReport("none", str(path)))
     envelope = parse_envelope(read_limited(path, MAX_ENVELOPE_BYTES), str(path))
     if not keys:

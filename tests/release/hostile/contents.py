@@ -67,15 +67,19 @@ def _pipe_for_a_bundle(site: Site) -> Words:
     return [str(site.root / "x.zip")]
 
 
-def _text(name: str, content: bytes) -> Case:
-    return lambda site: site.with_manifest(name, content)
+def _text(name: str, content: bytes | None) -> Case:
+    if content is None:
+        return _in_folder(_sparse(name, 100 << 20))
+    if name == MANIFEST:
+        return lambda site: site.with_manifest(content)
+    return lambda site: site.with_measurements(content)
 
 
-def _replaced(name: str, old: bytes, new: bytes) -> Case:
+def _replaced(old: bytes, new: bytes) -> Case:
     def build(site: Site) -> Words:
-        content = site.content()[name]
+        content = site.content()[MEASURED]
         assert old in content
-        return site.with_manifest(name, content.replace(old, new, 1))
+        return site.with_measurements(content.replace(old, new, 1))
 
     return build
 
@@ -99,7 +103,23 @@ def _twice(document: Any) -> None:
 
 def _entry(path: str) -> Case:
     entry = {"bytes": 0, "path": path, "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
-    return _sealed(lambda document: document["files"].insert(0, entry))
+    return _sealed(lambda document: _listed(document, entry))
+
+
+def _listed(document: Any, entry: Any) -> None:
+    """Put an entry where the order of names wants it."""
+    document["files"] = sorted([*document["files"], entry], key=lambda one: one["path"].encode())
+
+
+def _in_parity(text: bytes) -> Case:
+    """Put a value where any JSON may stand."""
+
+    def build(site: Site) -> Words:
+        content = site.content()[MANIFEST]
+        assert b'"parity": [' in content
+        return site.with_manifest(content.replace(b'"parity": [', b'"parity": [\n    {\n      "x": %b\n    },' % text))
+
+    return build
 
 
 def _outside(site: Site) -> Words:
@@ -108,14 +128,14 @@ def _outside(site: Site) -> Words:
     entry = {"bytes": 4, "path": "../outside.bin", "sha256": digest_file(site.root / "outside.bin")}
 
     def change(document: Any) -> None:
-        document["files"].insert(0, entry)
+        _listed(document, entry)
         document["models"][0]["file"] = "../outside.bin"
 
     return site.resealed(change)
 
 
 def _array(content: bytes) -> Case:
-    return lambda site: site.resealed(reference__input_npy=content)
+    return lambda site: site.with_input(content)
 
 
 def _npy(header: str, version: bytes = b"\x01\x00") -> bytes:
@@ -146,10 +166,10 @@ MANIFEST_TEXTS = {
     "half": b'{\n  "bundle": "',
     "1,000,000 deep lists": b"[" * 1_000_000,
     "1,000,000 deep objects": b'{"a":' * 500_000,
-    "1,300,000 empty lists": b"[" + b"[]," * 1_300_000 + b"[]]",
-    "900,000 keys": b"{" + b'"":0,' * 800_000 + b'"":0}',
-    "4 MB text beyond the BMP": b'{"mobilekd": "' + b"x" * 4_000_000 + "\U0001f600".encode() + b'"}',
-    "key of 3 MB": b'{"' + b"k" * 3_000_000 + b'": 0}',
+    "600,000 empty lists": b"[" + b"[]," * 600_000 + b"[]]",
+    "400,000 keys": b"{" + b'"":0,' * 400_000 + b'"":0}',
+    "2 MB text beyond the BMP": b'{"mobilekd": "' + b"x" * 2_000_000 + "\U0001f600".encode() + b'"}',
+    "key of 2 MB": b'{"' + b"k" * 2_000_000 + b'": 0}',
     "key with an ANSI escape": b'{"\\u001b]0;evil\\u0007": 0}',
     "number of 1,000,000 digits": b'{"schema": ' + b"9" * 1_000_000 + b"}",
     "invalid UTF-8": b'{"schema": "\xff\xfe"}',
@@ -158,10 +178,6 @@ MANIFEST_TEXTS = {
     "NUL bytes": bytes(1000),
     "lone surrogate": b'{"schema": "\\ud800"}',
 }
-
-
-def _manifest_text(name: str, content: bytes | None) -> Case:
-    return _in_folder(_sparse(name, 100 << 20)) if content is None else _text(name, content)
 
 
 CASES: dict[str, dict[str, Case]] = {
@@ -190,20 +206,32 @@ CASES: dict[str, dict[str, Case]] = {
         "extra measurement": _in_folder(lambda folder: (folder / "measurements/evil.json").touch()),
         "no manifest": _in_folder(lambda folder: (folder / MANIFEST).unlink()),
         "folder for a manifest": _in_folder(
-            lambda folder: [(folder / MANIFEST).unlink(), (folder / MANIFEST).mkdir(), (folder / MANIFEST / "a").touch()]
+            lambda folder: [
+                (folder / MANIFEST).unlink(),
+                (folder / MANIFEST).mkdir(),
+                (folder / MANIFEST / "a").touch(),
+            ]
         ),
         "nothing": lambda site: [str(site.root)],
     },
-    "manifest.json: text": {name: _manifest_text(MANIFEST, text) for name, text in MANIFEST_TEXTS.items()},
+    "manifest.json: text": {name: _text(MANIFEST, text) for name, text in MANIFEST_TEXTS.items()},
     "measurements/manifest.json: text": {
-        **{name: _manifest_text(MEASURED, text) for name, text in MANIFEST_TEXTS.items()},
-        "key twice": _replaced(MEASURED, b'  "host"', b'  "host": "evil",\n  "host"'),
-        "escape for a letter": _replaced(MEASURED, b'"host"', b'"\\u0068ost"'),
-        "space more": _replaced(MEASURED, b'  "host"', b'   "host"'),
-        "line end of Windows": _replaced(MEASURED, b"\n", b"\r\n"),
-        "text behind": _replaced(MEASURED, b"}\n", b"}\n{}"),
+        **{name: _text(MEASURED, text) for name, text in MANIFEST_TEXTS.items()},
+        "key twice": _replaced(b'  "host"', b'  "host": "evil",\n  "host"'),
+        "escape for a letter": _replaced(b'"host"', b'"\\u0068ost"'),
+        "space more": _replaced(b'  "host"', b'   "host"'),
+        "line end of Windows": _replaced(b"\n", b"\r\n"),
+        "text behind": _replaced(b"}\n", b"}\n{}"),
     },
     "manifest.json: values, digests made to fit": {
+        "not a number": _in_parity(b"NaN"),
+        "infinite": _in_parity(b"-Infinity"),
+        "1e999": _in_parity(b"1e999"),
+        "integer of 4,000 digits with a fraction": _in_parity(b"1" * 4000 + b".0"),
+        "190 deep": _in_parity(b"[" * 190 + b"]" * 190),
+        "100,000 deep": _in_parity(b"[" * 100_000 + b"]" * 100_000),
+        "key twice": _in_parity(b'1,\n      "x": 2'),
+        "lone surrogate": _in_parity(b'"\\udc80"'),
         "other schema": _set("schema", value="mobilekd.bundle/2"),
         "extra key": _set("evil", value=1),
         "extra key of a file": _set("files", 0, "evil", value=1),
@@ -228,6 +256,7 @@ CASES: dict[str, dict[str, Case]] = {
         "lists a measurement in capitals": _entry("Measurements/latency.json"),
         "lists a missing file": _entry("evil"),
         "lists no name": _entry(""),
+        "lists a folder": _entry("models"),
         "model is a parent's file": _set("models", 0, "file", value="../../evil"),
         "model is an absolute file": _set("models", 0, "file", value="/etc/hostname"),
         "reference is a parent's file": _set("models", 0, "reference", "file", value="../evil.npy"),

@@ -178,6 +178,7 @@ CASES: dict[str, dict[str, Case]] = {
         "1,000,000 empty lists": _text(b"[" + b"[]," * 1_000_000 + b"[]]"),
         "number of 1,000,000 digits": _text(b'{"payload": ' + b"9" * 1_000_000 + b"}"),
         "not a number": _text(b'{\n  "payload": NaN\n}\n'),
+        "4 MB text beyond the BMP": _text(b'{\n  "payload": "' + b"x" * 4_000_000 + "\U0001f600".encode() + b'"\n}\n'),
         "key twice": _key_twice,
         "other spaces": _spaced,
     },

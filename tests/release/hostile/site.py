@@ -75,17 +75,28 @@ class Site:
         """Return the words that verify a bundle with the good signature."""
         return self.with_signature((self.good / "x.zip.sig.json").read_bytes(), bundle)
 
-    def with_manifest(self, name: str, content: bytes) -> Words:
-        """Return the words for a bundle folder with another manifest."""
+    def with_measurements(self, content: bytes) -> Words:
+        """Return the words for a bundle folder with another measurements/manifest.json."""
         folder = self.folder()
-        (folder / name).write_bytes(content)
+        (folder / MEASUREMENTS_MANIFEST).write_bytes(content)
         return [str(folder)]
 
-    def resealed(self, change: Callable[[dict[str, Any]], object] = lambda document: None, **files: bytes) -> Words:
-        """Return the words for a folder with other files, whose manifest was changed, and all digests made to fit."""
+    def with_manifest(self, content: bytes) -> Words:
+        """Return the words for a bundle folder with another manifest.json, whose digest was made to fit."""
         folder = self.folder()
-        for name, content in files.items():
-            (folder / name.replace("__", "/")).write_bytes(content)
+        (folder / MANIFEST).write_bytes(content)
+        seal(folder)
+        return [str(folder)]
+
+    def with_input(self, content: bytes) -> Words:
+        """Return the words for a folder with another reference input, whose digests were made to fit."""
+        folder = self.folder()
+        (folder / "reference/input.npy").write_bytes(content)
+        return self.resealed(lambda document: None, folder)
+
+    def resealed(self, change: Callable[[dict[str, Any]], object], folder: Path | None = None) -> Words:
+        """Return the words for a folder whose manifest was changed, and all digests made to fit."""
+        folder = folder or self.folder()
         manifest = json.loads((folder / MANIFEST).read_text())
         for entry in manifest["files"]:
             path = folder / entry["path"]
