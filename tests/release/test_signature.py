@@ -5,11 +5,13 @@ import random
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from mobilekd.artifacts import canonical_json, digest_file
 from mobilekd.errors import ConfigError, VerificationError
+from mobilekd.release import bundle, signature
 from mobilekd.release.archive import read_archive, write_archive
 from mobilekd.release.bundle import verify
 from mobilekd.release.reruns import NO_RUNS
@@ -63,8 +65,8 @@ def desk(built: Path, tmp_path: Path) -> Desk:
 
 
 def test_a_signed_bundle_verifies_and_names_its_signer(desk: Desk):
-    signature = verify(desk.archive, MatrixRuntime(), desk.trust("mine")).signature
-    assert (signature.state, signature.keyid, signature.key) == ("checked", desk.key.keyid, str(desk.root / "mine.pub"))
+    found = verify(desk.archive, MatrixRuntime(), desk.trust("mine")).signature
+    assert (found.state, found.keyid, found.key) == ("checked", desk.key.keyid, str(desk.root / "mine.pub"))
 
 
 def test_the_folder_verifies_by_the_same_signature(desk: Desk):
@@ -144,8 +146,8 @@ def test_nothing_half_written_stays_beside_a_signature(desk: Desk):
 
 
 def test_a_signature_without_a_key_is_reported_as_not_checked(desk: Desk):
-    signature = verify(desk.archive, NO_RUNS).signature
-    assert (signature.state, signature.keyid, signature.key) == ("not checked", desk.key.keyid, "")
+    found = verify(desk.archive, NO_RUNS).signature
+    assert (found.state, found.keyid, found.key) == ("not checked", desk.key.keyid, "")
 
 
 def test_a_bundle_without_a_signature_is_reported_as_unsigned(desk: Desk):
@@ -170,18 +172,15 @@ def test_a_signature_of_another_key_is_refused(desk: Desk):
 
 def test_the_archive_is_not_parsed_before_its_digest_holds(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     order: list[str] = []
-    for where in ("signature.digest_file", "bundle.open_bundle"):
-        _record(monkeypatch, where, order)
+    for module, name in ((signature, "digest_file"), (bundle, "open_bundle")):
+        _record(monkeypatch, module, name, order)
     verify(desk.archive, NO_RUNS, desk.trust("mine"))
-    assert order == ["signature.digest_file", "bundle.open_bundle"]
+    assert order == ["digest_file", "open_bundle"]
 
 
-def _record(monkeypatch: pytest.MonkeyPatch, where: str, order: list[str]) -> None:
-    import importlib
-
-    module = importlib.import_module(f"mobilekd.release.{where.split('.')[0]}")
-    real = getattr(module, where.split(".")[1])
-    monkeypatch.setattr(module, where.split(".")[1], lambda path: (order.append(where), real(path))[1])
+def _record(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, order: list[str]) -> None:
+    real = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda path: (order.append(name), real(path))[1])
 
 
 def test_an_older_signed_bundle_is_not_taken_for_this_one(desk: Desk):
