@@ -21,7 +21,7 @@ from mobilekd.artifacts import canonical_json, digest_file
 from mobilekd.backend import DeployedFacts, TensorFacts
 from mobilekd.errors import VerificationError
 from mobilekd.profile import Budget, Deployment, Target, Tolerance
-from mobilekd.release.strict_json import check_shape
+from mobilekd.release.strict_json import parse_canonical
 
 MANIFEST = "manifest.json"
 MEASUREMENTS = "measurements"
@@ -259,19 +259,32 @@ def _check_listed(names: list[str], where: str) -> None:
         raise VerificationError(f"{where}: lists a file twice, or its files out of order")
 
 
+def _check_keys(kind: type[BaseModel], content: bytes, where: str) -> None:
+    """Refuse other keys than a manifest has: pydantic would copy the whole document for each one that is missing."""
+    document = parse_canonical(content, where)
+    if not isinstance(document, dict):
+        raise VerificationError(f"{where}: not a JSON object", hint=_DAMAGED)
+    fields = {field.alias or name: field.is_required() for name, field in kind.model_fields.items()}
+    if missing := [name for name, required in fields.items() if required and name not in document]:
+        raise VerificationError(f"{where}: {missing[0]}: missing", hint=_DAMAGED)
+    if extra := sorted(document.keys() - fields.keys()):
+        raise VerificationError(f"{where}: {extra[0][:_MAX_PLACE_CHARS]!r}: no key of a manifest", hint=_DAMAGED)
+
+
 def _parse(kind: type[_M], content: bytes, where: str) -> _M:
-    check_shape(content, where)
+    _check_keys(kind, content, where)
     try:
         manifest = kind.model_validate_json(content)
         is_canonical = manifest_text(manifest).encode() == content
     except ValidationError as cause:
         first = cause.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))[:_MAX_PLACE_CHARS] or "the text"
-        raise VerificationError(
-            f"{where}: {place}: {first['msg']}", hint="the file is damaged, or of another version of mobilekd"
-        ) from cause
+        raise VerificationError(f"{where}: {place}: {first['msg']}", hint=_DAMAGED) from cause
     except ValueError as cause:  # not-a-number in a parity row: JSON has no word for it
         raise VerificationError(f"{where}: {cause}") from cause
     if not is_canonical:
         raise VerificationError(f"{where}: not in the canonical form that mobilekd writes")
     return manifest
+
+
+_DAMAGED = "the file is damaged, or of another version of mobilekd"

@@ -10,7 +10,7 @@ import json
 from mobilekd.artifacts import canonical_json
 from mobilekd.errors import VerificationError
 
-MAX_VALUES = 200_000
+MAX_VALUES = 100_000
 """A list of empty lists takes 30 times its text in memory, so values are counted before any is made."""
 
 

@@ -155,6 +155,8 @@ class _Evil:
         return os.system, ("touch evil",)
 
 
+_BEYOND = "x" * 2_000_000 + "\U0001f600"
+"""In memory, one character past the basic plane makes all of a text four times as long."""
 _HEADER = "{{'descr': '{0}', 'fortran_order': False, 'shape': {1}, }}"
 MANIFEST_TEXTS = {
     "100 MB": None,
@@ -232,6 +234,11 @@ CASES: dict[str, dict[str, Case]] = {
         "100,000 deep": _in_parity(b"[" * 100_000 + b"]" * 100_000),
         "key twice": _in_parity(b'1,\n      "x": 2'),
         "lone surrogate": _in_parity(b'"\\udc80"'),
+        "2 MB text beyond the BMP, a wrong schema": _sealed(
+            lambda document: document.update(mobilekd=_BEYOND, schema="mobilekd.bundle/2")
+        ),
+        "2 MB text beyond the BMP, extra key": _set("dataset", value={_BEYOND: 1}),
+        "90,000 files": _set("files", value=[0] * 90_000),
         "other schema": _set("schema", value="mobilekd.bundle/2"),
         "extra key": _set("evil", value=1),
         "extra key of a file": _set("files", 0, "evil", value=1),
