@@ -2,6 +2,7 @@
 
 import typer
 
+from mobilekd.cli_app import bundle_app_files
 from mobilekd.cli_sign import keygen, sign
 from mobilekd.options import (
     BundleArgument,
@@ -14,6 +15,7 @@ from mobilekd.options import (
 from mobilekd.workplace import watched
 
 bundle_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What is in a bundle, and is it whole?")
+bundle_app.command("app")(bundle_app_files)
 bundle_app.command()(keygen)
 bundle_app.command()(sign)
 

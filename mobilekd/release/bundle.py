@@ -27,7 +27,17 @@ from mobilekd.release.reference import HOST, Runtime
 from mobilekd.release.reruns import Copies, Rerun, rerun_all
 from mobilekd.release.signature import SignatureReport, Trust, check_signature, check_subjects
 
-__all__ = ["Rerun", "Unpacked", "VerifyReport", "inspect", "open_bundle", "read_manifests", "unpack_models", "verify"]
+__all__ = [
+    "Rerun",
+    "Unpacked",
+    "VerifyReport",
+    "inspect",
+    "open_bundle",
+    "read_manifests",
+    "unpack",
+    "unpack_models",
+    "verify",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +185,25 @@ def unpack_models(path: Path, folder: Path) -> Unpacked:
     for row in manifest.parity:
         top1.setdefault(row["deployment"], row.get("top1_deployed"))
     return Unpacked(models, copies.copy(manifest.reference.input), top1, manifest.dataset, manifest.preprocessing)
+
+
+def unpack(path: Path, folder: Path) -> tuple[Manifest, str]:
+    """Copy every file outside measurements/ out; return the manifest and the digest of the bundle.
+
+    Args:
+        path: A bundle.zip or a bundle folder; every digest in it is checked first.
+        folder: An existing directory to copy into.
+
+    Raises:
+        ConfigError: Nothing is there.
+        VerificationError: The bundle is not what was packed.
+    """
+    files = open_bundle(path)
+    manifest, digest = checked_manifest(files)
+    copies = Copies(files, manifest, folder)
+    for entry in manifest.files:
+        copies.copy(entry.path)
+    return manifest, digest
 
 
 _SHOWN = ("mobilekd", "pipeline", "profile", "dataset", "labels", "preprocessing", "accuracy", "parity", "licences")
