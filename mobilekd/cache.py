@@ -154,6 +154,10 @@ class Cache:
             folder.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
 
+    def artifact_path(self, stage: str, key: str) -> Path:
+        """Return where the files of a key lie, or would."""
+        return self._folder(stage, key) / "artifact"
+
     def _folder(self, stage: str, key: str) -> Path:
         return self.root / "stages" / stage / key
 

@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from mobilekd import __version__
 from mobilekd.cli_bundle import bundle_app
 from mobilekd.cli_devices import devices_app
+from mobilekd.cli_store import add_store_commands
 from mobilekd.cli_train import sweep, train
 from mobilekd.errors import (
     EXIT_INTERRUPTED,
@@ -40,6 +41,7 @@ from mobilekd.options import (
     ProfileOption,
     RemeasureOption,
     SetOption,
+    SharedCacheOption,
     SkipOption,
     TensorboardOption,
     UntilOption,
@@ -59,6 +61,7 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(toolchain_app, name="toolchain")
 app.add_typer(cache_app, name="cache")
 app.add_typer(devices_app, name="devices")
+add_store_commands(app)
 app.command()(train)
 app.command()(sweep)
 
@@ -77,6 +80,7 @@ def build(
     out: OutOption = Path("dist"),
     tensorboard: TensorboardOption = None,
     cache: CacheOption = None,
+    shared_cache: SharedCacheOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Build a model bundle: train, distill, quantize, convert, prove, measure, pack."""
@@ -88,7 +92,7 @@ def build(
     overrides = overrides_of(set_, data, skip_bad_images=skip_bad_images)
     target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
     again = Again(everything=fresh, measurements=remeasure)
-    with open_workshop(cache, tensorboard) as workshop:
+    with open_workshop(cache, tensorboard, shared_cache) as workshop:
         result = pipelines.build(chosen, target, workshop, until=until, again=again)
     delivered = delivery.deliver(result, out)
     over = over_budget(target, delivery.parity_rows(result), delivery.latency_rows(result))
@@ -109,6 +113,7 @@ def plan(
     data: DataOption = None,
     skip_bad_images: SkipOption = False,
     cache: CacheOption = None,
+    shared_cache: SharedCacheOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show what a build would run, what it would reuse, and why."""
@@ -119,7 +124,7 @@ def plan(
     overrides = overrides_of(set_, data, skip_bad_images=skip_bad_images)
     target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
     again = Again(everything=fresh, measurements=remeasure)
-    with open_workshop(cache) as workshop:
+    with open_workshop(cache, shared=shared_cache) as workshop:
         planned = pipelines.plan(chosen, target, workshop, until=until, again=again)
     show.show_plan(planned, as_json=as_json)
 

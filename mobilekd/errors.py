@@ -5,6 +5,7 @@ MobilekdError                        exit
 ├── MissingToolError      3   a program, package or interpreter is not installed
 ├── StageError            4   a stage could not do its work (a converter refused, training diverged)
 ├── DeviceError           5   a device is not reachable or went away
+│   └── StoreError        5   a store of releases or of stages is not reachable, or has no space left
 ├── OverBudgetError       6   everything was built, but a budget does not hold
 └── VerificationError     7   parity, a digest or a reference pair does not hold
 
@@ -55,6 +56,10 @@ class DeviceError(MobilekdError):
     """A device is not reachable, went away, or gave no measurement."""
 
     exit_code = 5
+
+
+class StoreError(DeviceError):
+    """A store of releases or of stages is not reachable, gave no answer, or has no space left."""
 
 
 class OverBudgetError(MobilekdError):

@@ -21,6 +21,12 @@ DataOption = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="
 SkipOption = Annotated[bool, typer.Option("--skip-bad-images", help="Go on without images that can't be read.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the bundle goes.")]
 CacheOption = Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Where finished stages are kept.")]
+SharedCacheOption = Annotated[
+    str,
+    typer.Option(
+        "--shared-cache", metavar="URL", help="Store of finished stages, for what --cache lacks: docs/store.md."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 BisectOption = Annotated[bool, typer.Option("--bisect", help="Name the first tensor that drifts, in every model.")]
 BoundOption = Annotated[

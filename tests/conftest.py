@@ -38,6 +38,7 @@ def profile() -> Profile:
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MOBILEKD_CACHE", str(tmp_path / "default-cache"))
     monkeypatch.delenv("MOBILEKD_DEBUG", raising=False)
+    monkeypatch.delenv("MOBILEKD_SHARED_CACHE", raising=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
