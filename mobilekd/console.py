@@ -16,6 +16,7 @@ from rich.text import Text
 
 from mobilekd.errors import MobilekdError
 from mobilekd.stage import Bar
+from mobilekd.units import printable
 
 _PLAIN_EVERY_S = 10.0
 _PLAIN_WIDTH = 200
@@ -79,9 +80,9 @@ class Console:
     def fail(self, failure: MobilekdError) -> None:
         """Show a failure of the user's, and what to do next."""
         self._stop_live()
-        self._print(Text.assemble(("error: ", "bold red"), failure.message))
+        self._print(Text.assemble(("error: ", "bold red"), printable(failure.message)))
         if failure.hint:
-            self._print(Text.assemble(("hint: ", "bold cyan"), failure.hint))
+            self._print(Text.assemble(("hint: ", "bold cyan"), printable(failure.hint)))
 
     def close(self) -> None:
         """Take the bars away; safe to call twice."""

@@ -60,6 +60,30 @@ MarkdownOption = Annotated[
 ]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .mobilekd.zip, or a bundle folder.")]
 
+TrustedOption = Annotated[
+    list[Path] | None, typer.Option("--key", metavar="PUB", help="Public key that is trusted. Repeatable: any of them.")
+]
+SignatureOption = Annotated[
+    Path | None, typer.Option("--signature", metavar="FILE", help="Signature; BUNDLE.sig.json unless given.")
+]
+RequireOption = Annotated[bool, typer.Option("--require-signature", help="Refuse to go on without --key.")]
+NoRunOption = Annotated[bool, typer.Option("--no-run", help="Leave out the run of every model.")]
+KeyOption = Annotated[Path, typer.Option("--key", metavar="KEY", help="Private key, from keygen.")]
+PassphraseOption = Annotated[
+    Path | None, typer.Option("--passphrase-file", metavar="FILE", help="File whose first line is the passphrase.")
+]
+NoPassphraseOption = Annotated[bool, typer.Option("--no-passphrase", help="Write the key unencrypted.")]
+NewKeyOption = Annotated[Path, typer.Option("--out", metavar="KEY", help="Where the private key goes; KEY.pub beside.")]
+SignatureOutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Where the signature goes; BUNDLE.sig.json unless given.")
+]
+OpenssfOption = Annotated[
+    Path | None, typer.Option("--openssf", metavar="FILE", help="Write OpenSSF model-signing's signature there too.")
+]
+OpenssfKeyOption = Annotated[
+    Path | None, typer.Option("--openssf-key", metavar="EC_PEM", help="Private EC key for --openssf.")
+]
+
 
 def overrides_of(texts: Sequence[str] | None, data: Path | None, *, skip_bad_images: bool) -> list["Override"]:
     """Return every --set, and the options that stand for one."""

@@ -11,7 +11,7 @@ from mobilekd.artifacts import digest_file
 from mobilekd.cache import full_disk_is_told
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release.archive import name_fault, write_archive
-from mobilekd.release.bundle import check_digests
+from mobilekd.release.bundle import open_checked
 from mobilekd.store.channel import Channel, File, Release, channel_name, channels, move_channel, read_channel
 from mobilekd.store.interface import ObjectStore
 from mobilekd.store.objects import MISSING, check_object, fetch_object, object_name, put_object
@@ -116,7 +116,7 @@ def fetch(store: ObjectStore, channel: str, digest: str, out: Path) -> Fetched:
                 fresh = fresh[: len(release.files())]
                 for path, file in zip(fresh, release.files(), strict=True):
                     fetch_object(store, file.sha256, path, file.bytes)
-                _, bundle = check_digests(fresh[0])
+                *_, bundle = open_checked(fresh[0])
                 if bundle != release.bundle:
                     raise VerificationError(f"{store.url}: {channel}: holds the bundle {bundle}, not {release.bundle}")
                 signature = _with_suffix(archive) if release.signature else None
@@ -181,7 +181,7 @@ def state_of(store: ObjectStore, release: Release) -> str:
 @contextmanager
 def _sources(bundle: Path, options: PublishOptions) -> Iterator[tuple[Release, list[tuple[Path, str]]]]:
     """Give the release that a bundle is, and the files of its objects; a folder is packed first."""
-    manifest, digest = check_digests(bundle)
+    _, manifest, _, digest = open_checked(bundle)
     name = f"{manifest.pipeline}-{manifest.profile.name}.mobilekd.zip"
     if fault := name_fault(name):
         raise ConfigError(

@@ -144,7 +144,10 @@ def read_archive(path: Path) -> tuple[Entry, ...]:
         _check_order(entries, path)
         _check_directory(stream, entries, offset, path)
         if stream.read(1):
-            raise VerificationError(f"{path}: holds bytes after the end of the archive")
+            raise VerificationError(f"{path}: holds bytes after the end of the archive", hint=_HINT)
+    for entry in entries:
+        if _crc(entry_chunks(path, entry)) != entry.crc:
+            _refuse(path, entry.name, "its content does not match its checksum")
     return tuple(entries)
 
 
@@ -154,7 +157,7 @@ def entry_chunks(path: Path, entry: Entry) -> Iterator[bytes]:
 
 
 def _read_entry(stream: BinaryIO, path: Path, offset: int, before: Sequence[Entry]) -> Entry | None:
-    """Return the entry whose header starts here, its content checked; None where the directory starts."""
+    """Return the entry whose header starts here; None where the directory starts."""
     after = f"after {before[-1].name!r}" if before else "at the start"
     stream.seek(offset)
     header = stream.read(_LOCAL.size)
@@ -169,8 +172,6 @@ def _read_entry(stream: BinaryIO, path: Path, offset: int, before: Sequence[Entr
         _refuse(path, name, f"its header says {size} bytes, more than there are or than a bundle may hold")
     if header + name.encode("ascii") != _local_header(entry):
         _refuse(path, name, "its header is not the one that mobilekd writes")
-    if _crc(_chunks(path, entry.data_offset, size)) != crc:
-        _refuse(path, name, "its content does not match its checksum")
     return entry
 
 

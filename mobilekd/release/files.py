@@ -2,6 +2,7 @@
 
 import abc
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,11 @@ class BundleFiles(abc.ABC):
     def __init__(self, path: Path, names: frozenset[str]) -> None:
         self.path = path
         self.names = names
+        self._digests: dict[str, tuple[int, str]] = {}
+
+    @abc.abstractmethod
+    def size(self, name: str) -> int:
+        """Return how many bytes a file has."""
 
     @abc.abstractmethod
     def chunks(self, name: str) -> Iterator[bytes]:
@@ -43,16 +49,26 @@ class BundleFiles(abc.ABC):
                 raise VerificationError(f"{self.path}: {name}: more than {limit_bytes} bytes", hint=_HINT)
         return bytes(content)
 
+    def digest(self, name: str) -> tuple[int, str]:
+        """Return how many bytes a file has, and their sha256; read once."""
+        if name not in self._digests:
+            sha, got_bytes = hashlib.sha256(), 0
+            for chunk in self.chunks(name):
+                sha.update(chunk)
+                got_bytes += len(chunk)
+            self._digests[name] = got_bytes, sha.hexdigest()
+        return self._digests[name]
+
+    def check_size(self, name: str, size: int) -> None:
+        """Refuse a file that is missing or has another size than the one that was packed."""
+        self.require(name)
+        if (got := self.size(name)) != size:
+            raise VerificationError(f"{self.path}: {name}: {got} bytes, packed were {size}", hint=_HINT)
+
     def check(self, name: str, *, size: int, sha256: str) -> None:
         """Refuse a file that is missing or not the one that was packed."""
-        self.require(name)
-        sha, got_bytes = hashlib.sha256(), 0
-        for chunk in self.chunks(name):
-            sha.update(chunk)
-            got_bytes += len(chunk)
-        if got_bytes != size:
-            raise VerificationError(f"{self.path}: {name}: {got_bytes} bytes, packed were {size}", hint=_HINT)
-        self._compare(name, sha.hexdigest(), sha256)
+        self.check_size(name, size)
+        self._compare(name, self.digest(name)[1], sha256)
 
     def copy(self, name: str, target: Path, *, sha256: str) -> None:
         """Copy a file out, and refuse the copy unless it is the one that was packed."""
@@ -74,6 +90,10 @@ class ArchiveFiles(BundleFiles):
         self._entries = {entry.name: entry for entry in read_archive(path)}
         super().__init__(path, frozenset(self._entries))
 
+    def size(self, name: str) -> int:
+        """Return how many bytes an entry has."""
+        return self._entries[name].size
+
     def chunks(self, name: str) -> Iterator[bytes]:
         """Yield the content of an entry in pieces."""
         return entry_chunks(self.path, self._entries[name])
@@ -83,9 +103,13 @@ class FolderFiles(BundleFiles):
     """A bundle in a folder; links and special files are refused when it is opened."""
 
     def __init__(self, path: Path) -> None:
-        names = sorted(_plain_files(path, path))
+        names = sorted(_plain_files(path))
         check_names(names, path)
         super().__init__(path, frozenset(names))
+
+    def size(self, name: str) -> int:
+        """Return how many bytes a file has."""
+        return (self.path / name).stat().st_size
 
     def chunks(self, name: str) -> Iterator[bytes]:
         """Yield the content of a file in pieces."""
@@ -101,27 +125,43 @@ def open_bundle(path: Path) -> BundleFiles:
         ConfigError: Nothing is there.
         VerificationError: It is not a bundle, or not one that may be read; names the file.
     """
-    if path.is_dir():
-        return FolderFiles(path)
-    if path.is_file():
-        return ArchiveFiles(path)
-    raise ConfigError(f"{path}: no such bundle", hint="give the path of a bundle.zip or of its folder")
+    require_bundle(path)
+    return FolderFiles(path) if path.is_dir() else ArchiveFiles(path)
 
 
-def _plain_files(folder: Path, top: Path) -> Iterator[str]:
-    """Yield the names of all files below a folder, relative to the top one."""
-    for count, child in enumerate(folder.iterdir(), start=1):
-        name = child.relative_to(top).as_posix()
-        if child.is_symlink() or not (child.is_file() or child.is_dir()):
-            raise VerificationError(f"{top}: {name}: a link or special file; a bundle holds plain files", hint=_HINT)
-        if count > MAX_FILES or name.count("/") > _MAX_DEPTH:
-            raise VerificationError(f"{top}: {name}: too many or too deep files for a bundle", hint=_HINT)
-        if child.is_dir():
-            yield from _plain_files(child, top)
-        elif child.stat().st_size > MAX_FILE_BYTES:
-            raise VerificationError(f"{top}: {name}: bigger than {MAX_FILE_BYTES} bytes", hint=_HINT)
-        else:
-            yield name
+def require_bundle(path: Path) -> None:
+    """Refuse a path at which there is neither a file nor a folder.
+
+    Raises:
+        ConfigError: Nothing is there.
+        VerificationError: A pipe, a device or the like is there.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path}: no such bundle", hint="give the path of a bundle.zip or of its folder")
+    if not (path.is_dir() or path.is_file()):
+        raise VerificationError(f"{path}: neither a file nor a folder", hint=_HINT)
+
+
+def _plain_files(top: Path) -> Iterator[str]:
+    """Yield the names of all files below a folder, relative to it; whatever else is there is refused."""
+    folders, seen = [""], 0
+    while folders:
+        below = folders.pop()
+        with os.scandir(top / below) as children:
+            for child in children:
+                name, seen = f"{below}{child.name}", seen + 1
+                if seen > MAX_FILES or name.count("/") > _MAX_DEPTH:
+                    raise VerificationError(f"{top}: {name}: too many or too deep files for a bundle", hint=_HINT)
+                if child.is_dir(follow_symlinks=False):
+                    folders.append(f"{name}/")
+                elif not child.is_file(follow_symlinks=False):
+                    raise VerificationError(
+                        f"{top}: {name}: a link or special file; a bundle holds plain files", hint=_HINT
+                    )
+                elif child.stat(follow_symlinks=False).st_size > MAX_FILE_BYTES:
+                    raise VerificationError(f"{top}: {name}: bigger than {MAX_FILE_BYTES} bytes", hint=_HINT)
+                else:
+                    yield name
 
 
 _MAX_DEPTH = 8

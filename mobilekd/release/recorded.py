@@ -12,7 +12,9 @@ from mobilekd.drift import Walk
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release.bundle import read_manifests
 from mobilekd.release.files import open_bundle
-from mobilekd.release.manifest import DRIFT, MAX_MANIFEST_BYTES
+from mobilekd.release.manifest import DRIFT
+
+_MAX_DRIFT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def recorded_drift(path: Path) -> DriftRecord:
             hint=f"mobilekd build --profile {manifest.profile.name} --pipeline {manifest.pipeline} "
             "--set verify.drift_images=2",
         )
-    content = files.read(DRIFT, limit_bytes=MAX_MANIFEST_BYTES)
+    content = files.read(DRIFT, limit_bytes=_MAX_DRIFT_BYTES)
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise VerificationError(f"{path}: {DRIFT}: was changed after the bundle was built", hint="build it again")
     try:
