@@ -13,8 +13,10 @@ from typer.exceptions import TyperException
 from mobilekd import __version__
 from mobilekd.cli_bundle import bundle_app
 from mobilekd.cli_devices import devices_app
+from mobilekd.cli_explain import explain
 from mobilekd.cli_train import sweep, train
 from mobilekd.errors import (
+    CODE_INTERRUPTED,
     EXIT_INTERRUPTED,
     EXIT_OK,
     ConfigError,
@@ -61,6 +63,7 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(devices_app, name="devices")
 app.command()(train)
 app.command()(sweep)
+app.command()(explain)
 
 
 @app.command()
@@ -83,7 +86,7 @@ def build(
     from mobilekd import config, delivery, show
     from mobilekd import pipeline as pipelines
     from mobilekd.plan import Again
-    from mobilekd.release.budgets import over_budget
+    from mobilekd.release.budgets import OVER_BUDGET_HINT, budget_code, over_budget
 
     overrides = overrides_of(set_, data, skip_bad_images=skip_bad_images)
     target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
@@ -94,7 +97,7 @@ def build(
     over = over_budget(target, delivery.parity_rows(result), delivery.latency_rows(result))
     show.show_build(delivery.summary(result, delivered, over), as_json=as_json)
     if over:
-        raise OverBudgetError("\n".join(over), hint="the bundle is built; the budgets stand in [budget] of the profile")
+        raise OverBudgetError("\n".join(over), hint=OVER_BUDGET_HINT, code=budget_code(over))
 
 
 @app.command()
@@ -202,7 +205,9 @@ def parity(
 
     if bound is not None and not bisect:
         raise ConfigError(
-            "--bound counts with --bisect only", hint=f"mobilekd parity {bundle} --bisect --bound {bound:g}"
+            "--bound counts with --bisect only",
+            hint=f"mobilekd parity {bundle} --bisect --bound {bound:g}",
+            code="MKD-204",
         )
     if not bisect:
         show_parity(recorded_parity(bundle), as_json=as_json)
@@ -228,7 +233,9 @@ def doctor(
         checks = doctors.examine(pipeline, profile, workshop.cache, workshop.toolchains)
     show.show_checks(checks, as_json=as_json)
     if broken := [one for one in checks if one.is_needed and not one.is_ok]:
-        raise MissingToolError(f"{broken[0].name} can't be built here", hint="; ".join(one.mend for one in broken))
+        raise MissingToolError(
+            f"{broken[0].name} can't be built here", hint="; ".join(one.mend for one in broken), code="MKD-307"
+        )
 
 
 @app.command("list")
@@ -268,7 +275,7 @@ def toolchain_install(name: Annotated[str, typer.Argument(metavar="NAME")] = "on
     from mobilekd.plugins import choices
 
     if name not in toolchain.names():
-        raise ConfigError(f"there is no toolchain {name!r}", hint=choices(name, toolchain.names()))
+        raise ConfigError(f"there is no toolchain {name!r}", hint=choices(name, toolchain.names()), code="MKD-206")
     with open_workshop(None) as workshop:
         python = toolchain.install(name, workshop.toolchains, workshop.watcher)
     print(python)
@@ -344,7 +351,8 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as bug:  # noqa: BLE001 - the one place: a bug of ours must not end in a page of traceback
         return report_bug(bug)
     if code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code
-        print("interrupted; the same command goes on from the last finished stage", file=sys.stderr)
+        said = "interrupted; the same command goes on from the last finished stage"
+        print(f"{said} [{CODE_INTERRUPTED}]", file=sys.stderr)
     return code
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typer.exceptions import TyperException
 
 from mobilekd import __version__
-from mobilekd.errors import EXIT_BUG, MobilekdError
+from mobilekd.errors import CODE_BUG, CODE_USAGE, EXIT_BUG, MobilekdError, one_line
+
+_SHOWN_CHARACTERS = 400
 
 
 def show_usage(usage: TyperException) -> int:
@@ -19,7 +21,7 @@ def show_usage(usage: TyperException) -> int:
         print(message, file=sys.stderr)
         return usage.exit_code
     command = getattr(getattr(usage, "ctx", None), "command_path", "mobilekd")
-    print(f"error: {message}\nhint: {command} --help", file=sys.stderr)
+    print(f"error: {one_line(message, _SHOWN_CHARACTERS)} [{CODE_USAGE}]\nhint: {command} --help", file=sys.stderr)
     return usage.exit_code
 
 
@@ -43,5 +45,6 @@ def report_bug(bug: Exception) -> int:
     log.write_text(head + "".join(traceback.format_exception(bug)), encoding="utf-8", errors="backslashreplace")
     if os.environ.get("MOBILEKD_DEBUG"):
         traceback.print_exception(bug)
-    print(f"error: a bug of mobilekd: {type(bug).__name__}: {bug}\nhint: please report it with {log}", file=sys.stderr)
+    said = one_line(f"{type(bug).__name__}: {bug}", _SHOWN_CHARACTERS)
+    print(f"error: a bug of mobilekd: {said} [{CODE_BUG}]\nhint: please report it with {log}", file=sys.stderr)
     return EXIT_BUG

@@ -71,6 +71,7 @@ def profile_overrides(texts: Sequence[str] | None) -> list["Override"]:
             raise ConfigError(
                 f"{one.text}: this command reads no pipeline, only a profile",
                 hint="--set profile.KEY=VALUE, as profile.benchmark.timed_runs=500",
+                code="MKD-205",
             )
     return found
 

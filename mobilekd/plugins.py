@@ -40,7 +40,9 @@ class Plugins:
         """
         if name not in self.names():
             start = where or self.noun
-            raise ConfigError(f"{start} is {name!r}; there is no such {self.noun}", hint=choices(name, self.names()))
+            raise ConfigError(
+                f"{start} is {name!r}; there is no such {self.noun}", hint=choices(name, self.names()), code="MKD-220"
+            )
 
     def load(self, name: str) -> type[Any]:
         """Import one plug-in and return its class.

@@ -96,7 +96,7 @@ def show_names(kind: str, *, as_json: bool) -> None:
     """
     titles = {"profiles": lambda: _titles("devices"), "pipelines": lambda: _titles("pipelines")}
     if kind not in {*_PLUGINS, *titles}:
-        raise ConfigError(f"there are no {kind!r} to list", hint=choices(kind, (*_PLUGINS, *titles)))
+        raise ConfigError(f"there are no {kind!r} to list", hint=choices(kind, (*_PLUGINS, *titles)), code="MKD-206")
     found = titles[kind]() if kind in titles else dict.fromkeys(_PLUGINS[kind].names(), "")
     if as_json:
         print_json({kind: sorted(found)})

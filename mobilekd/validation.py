@@ -10,12 +10,12 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mobilekd.errors import ConfigError
+from mobilekd.errors import ConfigError, one_line
 from mobilekd.plugins import choices
 
 M = TypeVar("M", bound=BaseModel)
 
-_SHOWN_CHARACTERS = 80
+_CODES = {"extra_forbidden": "MKD-210", "missing": "MKD-212"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,12 @@ def validate(model: type[M], values: Mapping[str, Any], origin: Origin) -> M:
         # Strict mode takes an array for a tuple and text for a path only when it reads JSON.
         return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as cause:
-        told = [_tell(error, model, values, origin) for error in _causes(cause)]
+        causes = list(_causes(cause))
+        told = [_tell(error, model, values, origin) for error in causes]
         lines = dict.fromkeys(line for line, _ in told)
         hints = dict.fromkeys(hint for _, hint in told if hint)
-        raise ConfigError("\n".join(lines), hint="; ".join(hints)) from cause
+        code = _CODES.get(causes[0]["type"], "MKD-211")
+        raise ConfigError("\n".join(lines), hint="; ".join(hints), code=code) from cause
 
 
 def dotted(parts: Sequence[int | str]) -> str:
@@ -80,9 +82,7 @@ def dotted(parts: Sequence[int | str]) -> str:
 
 def shown(value: object) -> str:
     """Return a value as the user wrote it, cut to one line."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    text = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+    return one_line(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _causes(failure: ValidationError) -> Iterator[Mapping[str, Any]]:
@@ -145,7 +145,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def _refuse_nan(value: Any, origin: Origin, path: tuple[int | str, ...] = ()) -> None:
     """Refuse nan and inf: no option means them, and they have no place in a cache key."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{origin.where(dotted(path))} is {value}: a finite number is needed")
+        raise ConfigError(f"{origin.where(dotted(path))} is {value}: a finite number is needed", code="MKD-211")
     if isinstance(value, Mapping):
         for key, inner in value.items():
             _refuse_nan(inner, origin, (*path, key))

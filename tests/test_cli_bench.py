@@ -1,5 +1,6 @@
 """Wrong words of `mobilekd bench`: an exit code, a sentence and a hint each, before anything is measured."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refused:
-    """Run `mobilekd bench`; return its exit code, message and hint."""
+    """Run `mobilekd bench`; return its exit code, message without its code, and hint."""
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
 
     def run(*words: object) -> tuple[int, str, str]:
@@ -29,7 +30,7 @@ def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         assert (out, "Traceback" in err) == ("", False)
         error, _, hint = err.partition("\nhint: ")
         assert error.startswith("error: ")
-        return code, error.removeprefix("error: "), hint.strip()
+        return code, re.sub(r" \[MKD-\d{3}\]$", "", error.removeprefix("error: "), flags=re.MULTILINE), hint.strip()
 
     return run
 

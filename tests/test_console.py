@@ -17,4 +17,4 @@ def test_a_plain_bar_tells_its_progress_at_most_every_ten_seconds(
 
 def test_an_error_shows_brackets_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
     console.Console().fail(MobilekdError("deploy[0] is [red]", hint="[bold]"))
-    assert capfd.readouterr().err == "error: deploy[0] is [red]\nhint: [bold]\n"
+    assert capfd.readouterr().err == "error: deploy[0] is [red] [MKD-070]\nhint: [bold]\n"

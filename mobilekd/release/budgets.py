@@ -7,6 +7,9 @@ from mobilekd.profile import Profile
 
 Row = Mapping[str, Any]
 
+OVER_BUDGET_HINT = "the bundle is built; the budgets stand in [budget] of the profile"
+_CODES = {"model_bytes": "MKD-601", "top1_drop": "MKD-602", "p50_ms": "MKD-603"}
+
 
 def over_budget(profile: Profile, parity: Sequence[Row], latency: Sequence[Row]) -> tuple[str, ...]:
     """Return a sentence for every budget that does not hold; empty when all do.
@@ -24,6 +27,16 @@ def over_budget(profile: Profile, parity: Sequence[Row], latency: Sequence[Row])
         *(_latency_sentence(profile, row) for row in on_target),
     ]
     return tuple(sentence for sentence in sentences if sentence)
+
+
+def budget_code(sentences: Sequence[str]) -> str:
+    """Return the code of the first budget that does not hold; empty where it has none of its own.
+
+    Example:
+        >>> budget_code(["tflite-int8: 4.1 MB model, budget 4.0 MB (budget.model_bytes): raise the budget"])
+        'MKD-601'
+    """
+    return next((code for key, code in _CODES.items() if f"(budget.{key})" in sentences[0]), "")
 
 
 def _worst_by_deployment(rows: Iterable[Row]) -> list[Row]:

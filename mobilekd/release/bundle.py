@@ -99,6 +99,7 @@ def verify(path: Path, runtime: Runtime = HOST) -> VerifyReport:
         raise VerificationError(
             f"{path}: {told}",
             hint="the files are intact: compare the runtime versions here with those in manifest.json",
+            code="MKD-707",
         )
     return VerifyReport(digest, tuple(sorted(files.names)), reruns, not_run)
 
@@ -187,6 +188,7 @@ def read_manifests(files: BundleFiles) -> tuple[Manifest, Measurements, str]:
         raise VerificationError(
             f"{files.path}: {MANIFEST}: its digest is {digest}, measured was {measurements.bundle}",
             hint="the manifest was changed, or the measurements belong to another bundle",
+            code="MKD-704",
         )
     return parse_manifest(content, f"{files.path}: {MANIFEST}"), measurements, digest
 
@@ -199,7 +201,9 @@ def _check_inventory(files: BundleFiles, entries: Iterable[FileEntry]) -> None:
         listed.add(entry.path)
     if extra := sorted(files.names - listed):
         raise VerificationError(
-            f"{files.path}: {extra[0]}: not listed in a manifest", hint="it was added after the bundle was built"
+            f"{files.path}: {extra[0]}: not listed in a manifest",
+            hint="it was added after the bundle was built",
+            code="MKD-704",
         )
 
 
@@ -224,9 +228,11 @@ class _Copies:
         try:
             array = np.lib.format.open_memmap(self.copy(name), mode="r")
         except (ValueError, OverflowError) as cause:
-            raise VerificationError(f"{self.files.path}: {name}: not an array of numbers: {cause}") from cause
+            raise VerificationError(
+                f"{self.files.path}: {name}: not an array of numbers: {cause}", code="MKD-707"
+            ) from cause
         if array.dtype != np.float32:
-            raise VerificationError(f"{self.files.path}: {name}: holds {array.dtype}, expected float32")
+            raise VerificationError(f"{self.files.path}: {name}: holds {array.dtype}, expected float32", code="MKD-707")
         return np.array(array, dtype=np.float32)
 
 
@@ -252,7 +258,8 @@ def _rerun(copies: _Copies, runtime: Runtime, model: ModelEntry, reference: Refe
     if got.shape != expected.shape:
         raise VerificationError(
             f"{copies.files.path}: {model.deployment}: gives logits of shape {list(got.shape)}, "
-            f"{reference.file} has {list(expected.shape)}"
+            f"{reference.file} has {list(expected.shape)}",
+            code="MKD-707",
         )
     error = error_steps(got, expected, reference.logit_step)
     return Rerun(model.deployment, error, runtime.parity_steps(backend))

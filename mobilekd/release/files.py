@@ -27,7 +27,7 @@ class BundleFiles(abc.ABC):
     def require(self, name: str) -> None:
         """Refuse a bundle without this file."""
         if name not in self.names:
-            raise VerificationError(f"{self.path}: {name}: missing", hint=_HINT)
+            raise VerificationError(f"{self.path}: {name}: missing", hint=_HINT, code="MKD-704")
 
     def read(self, name: str, *, limit_bytes: int) -> bytes:
         """Return a whole file.
@@ -40,7 +40,9 @@ class BundleFiles(abc.ABC):
         for chunk in self.chunks(name):
             content += chunk
             if len(content) > limit_bytes:
-                raise VerificationError(f"{self.path}: {name}: more than {limit_bytes} bytes", hint=_HINT)
+                raise VerificationError(
+                    f"{self.path}: {name}: more than {limit_bytes} bytes", hint=_HINT, code="MKD-704"
+                )
         return bytes(content)
 
     def check(self, name: str, *, size: int, sha256: str) -> None:
@@ -51,7 +53,9 @@ class BundleFiles(abc.ABC):
             sha.update(chunk)
             got_bytes += len(chunk)
         if got_bytes != size:
-            raise VerificationError(f"{self.path}: {name}: {got_bytes} bytes, packed were {size}", hint=_HINT)
+            raise VerificationError(
+                f"{self.path}: {name}: {got_bytes} bytes, packed were {size}", hint=_HINT, code="MKD-704"
+            )
         self._compare(name, sha.hexdigest(), sha256)
 
     def copy(self, name: str, target: Path, *, sha256: str) -> None:
@@ -64,7 +68,9 @@ class BundleFiles(abc.ABC):
 
     def _compare(self, name: str, got: str, packed: str) -> None:
         if got != packed:
-            raise VerificationError(f"{self.path}: {name}: sha256 is {got}, packed was {packed}", hint=_HINT)
+            raise VerificationError(
+                f"{self.path}: {name}: sha256 is {got}, packed was {packed}", hint=_HINT, code="MKD-704"
+            )
 
 
 class ArchiveFiles(BundleFiles):
@@ -105,7 +111,7 @@ def open_bundle(path: Path) -> BundleFiles:
         return FolderFiles(path)
     if path.is_file():
         return ArchiveFiles(path)
-    raise ConfigError(f"{path}: no such bundle", hint="give the path of a bundle.zip or of its folder")
+    raise ConfigError(f"{path}: no such bundle", hint="give the path of a bundle.zip or of its folder", code="MKD-270")
 
 
 def _plain_files(folder: Path, top: Path) -> Iterator[str]:
@@ -113,13 +119,17 @@ def _plain_files(folder: Path, top: Path) -> Iterator[str]:
     for count, child in enumerate(folder.iterdir(), start=1):
         name = child.relative_to(top).as_posix()
         if child.is_symlink() or not (child.is_file() or child.is_dir()):
-            raise VerificationError(f"{top}: {name}: a link or special file; a bundle holds plain files", hint=_HINT)
+            raise VerificationError(
+                f"{top}: {name}: a link or special file; a bundle holds plain files", hint=_HINT, code="MKD-705"
+            )
         if count > MAX_FILES or name.count("/") > _MAX_DEPTH:
-            raise VerificationError(f"{top}: {name}: too many or too deep files for a bundle", hint=_HINT)
+            raise VerificationError(
+                f"{top}: {name}: too many or too deep files for a bundle", hint=_HINT, code="MKD-705"
+            )
         if child.is_dir():
             yield from _plain_files(child, top)
         elif child.stat().st_size > MAX_FILE_BYTES:
-            raise VerificationError(f"{top}: {name}: bigger than {MAX_FILE_BYTES} bytes", hint=_HINT)
+            raise VerificationError(f"{top}: {name}: bigger than {MAX_FILE_BYTES} bytes", hint=_HINT, code="MKD-705")
         else:
             yield name
 

@@ -227,9 +227,11 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     pointed += [model.reference.file for model in manifest.models if model.reference]
     pointed += [manifest.reference.image, manifest.reference.input]
     if lost := [name for name in pointed if name not in listed]:
-        raise VerificationError(f"{where}: points at {lost[0]!r}, which is not among its files")
+        raise VerificationError(f"{where}: points at {lost[0]!r}, which is not among its files", code="MKD-706")
     if inside := [name for name in listed if name.lower().startswith((f"{MEASUREMENTS}/", MANIFEST))]:
-        raise VerificationError(f"{where}: lists {inside[0]!r}, which is not a file of its part of the bundle")
+        raise VerificationError(
+            f"{where}: lists {inside[0]!r}, which is not a file of its part of the bundle", code="MKD-706"
+        )
     return manifest
 
 
@@ -241,9 +243,9 @@ def parse_measurements(content: bytes, where: str) -> Measurements:
     """
     measurements = _parse(Measurements, content, where)
     if sealed(measurements).digest != measurements.digest:
-        raise VerificationError(f"{where}: was changed: its content does not match its own digest")
+        raise VerificationError(f"{where}: was changed: its content does not match its own digest", code="MKD-704")
     if outside := [one.path for one in measurements.files if not one.path.startswith(f"{MEASUREMENTS}/")]:
-        raise VerificationError(f"{where}: lists {outside[0]!r}, which is not below {MEASUREMENTS}/")
+        raise VerificationError(f"{where}: lists {outside[0]!r}, which is not below {MEASUREMENTS}/", code="MKD-706")
     return measurements
 
 
@@ -255,10 +257,12 @@ def _parse(kind: type[_M], content: bytes, where: str) -> _M:
         first = cause.errors(include_url=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"])) or "the text"
         raise VerificationError(
-            f"{where}: {place}: {first['msg']}", hint="the file is damaged, or of another version of mobilekd"
+            f"{where}: {place}: {first['msg']}",
+            hint="the file is damaged, or of another version of mobilekd",
+            code="MKD-706",
         ) from cause
     except ValueError as cause:  # not-a-number in a parity row: JSON has no word for it
-        raise VerificationError(f"{where}: {cause}") from cause
+        raise VerificationError(f"{where}: {cause}", code="MKD-706") from cause
     if not is_canonical:
-        raise VerificationError(f"{where}: not in the canonical form that mobilekd writes")
+        raise VerificationError(f"{where}: not in the canonical form that mobilekd writes", code="MKD-706")
     return manifest

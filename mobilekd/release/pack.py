@@ -171,7 +171,8 @@ class _ModelWriter:
         if logits.shape != (classes,):
             raise StageError(
                 f"{model.name}: gave logits of shape {list(logits.shape)} for one image, "
-                f"the data set has {classes} classes"
+                f"the data set has {classes} classes",
+                code="MKD-422",
             )
         step = logit_step(self.evidence.table, model.facts, logits)
         reference = Reference(file=f"reference/{model.name}.npy", logit_step=step)

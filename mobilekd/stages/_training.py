@@ -133,6 +133,7 @@ class NetworkStage(TrainingStage):
             raise ConfigError(
                 f"{name}.epochs is 0, and there is neither {name}.checkpoint nor {name}.pretrained",
                 hint="give the weights of a trained network, or train one",
+                code="MKD-251",
             )
         train, validation, test = open_splits(inputs)
         network = self.build_network(train)

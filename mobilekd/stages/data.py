@@ -64,7 +64,9 @@ class Data(Stage):
 
             find_images(path, test_share=self.test_share, seed=self.seed)
         elif not path.exists():
-            raise ConfigError(f"data.path is {self.path!r}: no such file or folder", hint="give the data with --data")
+            raise ConfigError(
+                f"data.path is {self.path!r}: no such file or folder", hint="give the data with --data", code="MKD-240"
+            )
         return {"path": scan(path)}
 
     def run(self, inputs: Inputs, context: Context) -> None:
@@ -129,7 +131,9 @@ class Data(Stage):
     def _path(self) -> Path:
         if not self.path:
             raise ConfigError(
-                f"data.path is empty, and source = {self.source!r} reads it", hint="give it with --data DIR"
+                f"data.path is empty, and source = {self.source!r} reads it",
+                hint="give it with --data DIR",
+                code="MKD-240",
             )
         return Path(self.path).expanduser()
 
