@@ -24,7 +24,7 @@ from mobilekd.errors import (
     MobilekdError,
     OverBudgetError,
 )
-from mobilekd.failures import report_bug, show_failure, show_usage
+from mobilekd.failures import report_bug, show_failure, show_trouble, show_usage
 from mobilekd.options import (
     BisectOption,
     BoundOption,
@@ -348,6 +348,8 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_OK
+    except OSError as trouble:
+        return show_trouble(trouble)
     except Exception as bug:  # noqa: BLE001 - the one place: a bug of ours must not end in a page of traceback
         return report_bug(bug)
     if code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code

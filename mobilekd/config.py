@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mobilekd.device.cpus import CPUS, EMULATED_ABIS
-from mobilekd.errors import ConfigError, first_code
+from mobilekd.errors import ConfigError, first_code, one_line
+from mobilekd.paths import path_of
 from mobilekd.plugins import BACKENDS, STAGES, choices
 from mobilekd.profile import Profile
 from mobilekd.stage import Stage
@@ -22,6 +23,9 @@ Kind = Literal["pipelines", "devices"]
 
 _NOUN = {"pipelines": "pipeline", "devices": "profile"}
 PROFILE_PREFIX = "profile"
+_SHOWN_CHARACTERS = 200
+_MOST_LEVELS = 32
+"""Of tables and arrays inside each other; the deepest option has four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +76,16 @@ def find(kind: Kind, name: str) -> Path:
         ConfigError: There is no such file; the hint lists the shipped names.
     """
     if name.endswith(".toml") or "/" in name:
-        if Path(name).is_file():
-            return Path(name)
+        if path_of(name).is_file():
+            return path_of(name)
         raise ConfigError(
-            f"{name} is not a file", hint=f"shipped {kind}: {', '.join(shipped_names(kind))}", code="MKD-201"
+            f"{one_line(name, _SHOWN_CHARACTERS)} is not a file",
+            hint=f"shipped {kind}: {', '.join(shipped_names(kind))}",
+            code="MKD-201",
         )
     if name not in shipped_names(kind):
         hint = f"{choices(name, shipped_names(kind))}, or a path to a .toml file"
-        raise ConfigError(f"there is no {_NOUN[kind]} {name!r}", hint=hint, code="MKD-201")
+        raise ConfigError(f"there is no {_NOUN[kind]} {one_line(name)!r}", hint=hint, code="MKD-201")
     return shipped_folder(kind) / f"{name}.toml"
 
 
@@ -90,8 +96,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: It can't be read, or is not TOML; the message names the line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        return tomllib.loads(text)
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as cause:
         raise ConfigError(f"{path} can't be read: {cause.strerror}", code="MKD-202") from cause
     except (ValueError, RecursionError) as cause:
@@ -100,6 +105,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}:{line}: {cause}", hint="the format is TOML: https://toml.io", code="MKD-203"
         ) from cause
+    if not _is_flat(document):
+        raise ConfigError(f"{path}: more than {_MOST_LEVELS} tables or arrays lie inside each other", code="MKD-203")
+    return document
 
 
 def parse_override(text: str) -> Override:
@@ -116,13 +124,27 @@ def parse_override(text: str) -> Override:
     """
     key, equals, value = text.partition("=")
     keys = tuple(part.strip() for part in key.split("."))
+    told = f"--set {one_line(text)}"
     if not equals or not all(keys):
-        raise ConfigError(f"--set {text} is not KEY=VALUE", hint="for example --set distill.epochs=5", code="MKD-205")
+        raise ConfigError(f"{told} is not KEY=VALUE", hint="for example --set distill.epochs=5", code="MKD-205")
+    if len(keys) > _MOST_LEVELS:
+        raise ConfigError(f"{told}: the key has {len(keys)} parts, at most {_MOST_LEVELS} are known", code="MKD-205")
     with contextlib.suppress(ValueError, RecursionError):
         table = tomllib.loads(f"value = {value}")
-        if table.keys() == {"value"}:
-            return Override(keys, table["value"], f"--set {text}")
-    return Override(keys, value, f"--set {text}")
+        if table.keys() == {"value"} and _is_flat(table):
+            return Override(keys, table["value"], told)
+    return Override(keys, value, told)
+
+
+def _is_flat(document: Any) -> bool:
+    """Return whether tables and arrays lie inside each other no deeper than can be meant."""
+    level = [document]
+    for _ in range(_MOST_LEVELS):
+        containers = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [inner for one in containers for inner in one]
+        if not level:
+            return True
+    return False
 
 
 def load_profile(name: str, overrides: Sequence[Override] = ()) -> Profile:

@@ -1,5 +1,6 @@
 """How a command that failed ends: what is shown on stderr, with which exit code. MOBILEKD_DEBUG shows tracebacks."""
 
+import errno
 import os
 import sys
 import traceback
@@ -9,9 +10,12 @@ from pathlib import Path
 from typer.exceptions import TyperException
 
 from mobilekd import __version__
-from mobilekd.errors import CODE_BUG, CODE_USAGE, EXIT_BUG, MobilekdError, one_line
+from mobilekd.errors import CODE_BUG, CODE_USAGE, EXIT_BUG, ConfigError, MobilekdError, StageError, one_line
 
 _SHOWN_CHARACTERS = 400
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR}
+"""What a path that the user gave is refused with, whichever command reads or writes it."""
 
 
 def show_usage(usage: TyperException) -> int:
@@ -33,6 +37,17 @@ def show_failure(failure: MobilekdError) -> int:
         traceback.print_exception(failure)
     Console().fail(failure)
     return failure.exit_code
+
+
+def show_trouble(trouble: OSError) -> int:
+    """Show what the system refused, such as a file that may not be written; another OSError is a bug."""
+    where = f"{one_line(os.fsdecode(trouble.filename), _SHOWN_CHARACTERS)}: " if trouble.filename else ""
+    if trouble.errno in _FULL:
+        hint = "free some space (mobilekd cache prune), or choose another place with --cache DIR"
+        return show_failure(StageError(f"{where}{trouble.strerror}", hint=hint, code="MKD-430"))
+    if trouble.errno in _REFUSED:
+        return show_failure(ConfigError(f"{where}{trouble.strerror}", code="MKD-202"))
+    return report_bug(trouble)
 
 
 def report_bug(bug: Exception) -> int:

@@ -15,6 +15,8 @@ from mobilekd.plugins import choices
 
 M = TypeVar("M", bound=BaseModel)
 
+_MOST_FAULTS = 20
+_KEY_CHARACTERS = 200
 _CODES = {"extra_forbidden": "MKD-210", "missing": "MKD-212"}
 
 
@@ -43,11 +45,12 @@ class Origin:
     def where(self, key: str) -> str:
         """Return what an error about a key starts with, as "pipelines/x.toml: distill.epochs"."""
         full = self.key(key)
+        named = one_line(full, _KEY_CHARACTERS)
         for overridden, text in self.overrides.items():
             is_inside = full.startswith((f"{overridden}.", f"{overridden}["))
             if full == overridden or is_inside or overridden.startswith(f"{full}."):
-                return f"{text}: {full}"
-        return f"{self.path}: {full}"
+                return f"{text}: {named}"
+        return f"{self.path}: {named}"
 
 
 def validate(model: type[M], values: Mapping[str, Any], origin: Origin) -> M:
@@ -62,11 +65,12 @@ def validate(model: type[M], values: Mapping[str, Any], origin: Origin) -> M:
         return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as cause:
         causes = list(_causes(cause))
-        told = [_tell(error, model, values, origin) for error in causes]
+        told = [_tell(error, model, values, origin) for error in causes[:_MOST_FAULTS]]
         lines = dict.fromkeys(line for line, _ in told)
         hints = dict.fromkeys(hint for _, hint in told if hint)
+        more = [f"{origin.path}: and {len(causes) - _MOST_FAULTS:,} more"] if len(causes) > _MOST_FAULTS else []
         code = _CODES.get(causes[0]["type"], "MKD-211")
-        raise ConfigError("\n".join(lines), hint="; ".join(hints), code=code) from cause
+        raise ConfigError("\n".join([*lines, *more]), hint="; ".join(hints), code=code) from cause
 
 
 def dotted(parts: Sequence[int | str]) -> str:
@@ -88,10 +92,8 @@ def shown(value: object) -> str:
 def _causes(failure: ValidationError) -> Iterator[Mapping[str, Any]]:
     """Yield the errors, without those that only follow from an error further down, as "tuple is too short" does."""
     errors = failure.errors(include_url=False)
-    for error in errors:
-        location = error["loc"]
-        if not any(len(one["loc"]) > len(location) and one["loc"][: len(location)] == location for one in errors):
-            yield error
+    above = {error["loc"][:length] for error in errors for length in range(len(error["loc"]))}
+    yield from (error for error in errors if error["loc"] not in above)
 
 
 def _tell(
