@@ -68,17 +68,3 @@ def entry(code: str) -> Entry:
             code="MKD-206",
         )
     return entries()[wanted]
-
-
-def markdown() -> str:
-    """Return the catalogue as the part of docs/errors.md that is made from it."""
-    lines: list[str] = []
-    topic = ""
-    for one in entries().values():
-        if one.topic != topic:
-            topic = one.topic
-            lines += ["", f"### {topic.capitalize()}"]
-        lines += ["", f"**{one.code}: {one.title}.** {one.cause}", ""]
-        lines += [f"- {step}" for step in one.mend]
-        lines += ["", *(f"      {line}" for line in one.example.splitlines())]
-    return "\n".join(lines).strip() + "\n"

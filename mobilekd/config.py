@@ -132,8 +132,8 @@ def parse_override(text: str) -> Override:
     with contextlib.suppress(ValueError, RecursionError):
         table = tomllib.loads(f"value = {value}")
         if table.keys() == {"value"} and _is_flat(table):
-            return Override(keys, table["value"], told)
-    return Override(keys, value, told)
+            return Override(keys, table["value"], f"--set {text}")
+    return Override(keys, value, f"--set {text}")
 
 
 def _is_flat(document: Any) -> bool:
@@ -245,12 +245,14 @@ def _apply(values: dict[str, Any], overrides: Sequence[Override], path: Path) ->
     for one in overrides:
         if not one.keys:
             raise ConfigError(
-                f"{one.text} names no key", hint="for example --set profile.benchmark.timed_runs=50", code="MKD-205"
+                f"{one_line(one.text)} names no key",
+                hint="for example --set profile.benchmark.timed_runs=50",
+                code="MKD-205",
             )
         table = values
         for part in one.keys[:-1]:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise ConfigError(f"{one.text}: {part!r} of {path} is not a table", code="MKD-205")
+                raise ConfigError(f"{one_line(one.text)}: {one_line(part)!r} of {path} is not a table", code="MKD-205")
         table[one.keys[-1]] = one.value
     return values, Origin(path, overrides={".".join(one.keys): one.text for one in overrides})

@@ -49,7 +49,7 @@ class Origin:
         for overridden, text in self.overrides.items():
             is_inside = full.startswith((f"{overridden}.", f"{overridden}["))
             if full == overridden or is_inside or overridden.startswith(f"{full}."):
-                return f"{text}: {named}"
+                return f"{one_line(text)}: {named}"
         return f"{self.path}: {named}"
 
 
