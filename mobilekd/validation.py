@@ -145,9 +145,15 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _refuse_nan(value: Any, origin: Origin, path: tuple[int | str, ...] = ()) -> None:
-    """Refuse nan and inf: no option means them, and they have no place in a cache key."""
+    """Refuse nan and inf, and integers beyond TOML's 64 bits, which a fraction would take for inf.
+
+    No option means them, and they have no place in a cache key.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{origin.where(dotted(path))} is {value}: a finite number is needed", code="MKD-211")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        where = origin.where(dotted(path))
+        raise ConfigError(f"{where} is {shown(value)}: a number of at most 64 bits is needed", code="MKD-211")
     if isinstance(value, Mapping):
         for key, inner in value.items():
             _refuse_nan(inner, origin, (*path, key))
