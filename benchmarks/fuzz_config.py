@@ -5,8 +5,8 @@
 Files are the shipped ones with some changes (other values, unknown keys, tables lost or nested, stages in another
 order), then damaged as text (cut, a byte-order mark, CRLF, random bytes); words are --set, --until, --profile and
 --pipeline. Each case runs in this process, in a folder with an empty cache. A case fails when it ends with another code
-than 0 or 2, prints a traceback, has no line with an error's code, or takes more than a second of a CPU. Prints exit codes,
-error codes and the slowest cases; ends with 1 if any case failed.
+than 0 or 2, prints a traceback, has no line with an error's code, or takes more than a second of a CPU. Prints exit
+codes, error codes and the slowest cases; ends with 1 if any case failed.
 """
 
 import argparse
