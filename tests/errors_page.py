@@ -21,8 +21,8 @@ def _of_topic(topic: str) -> str:
 
 
 def _told(entry: Entry) -> str:
-    steps = "\n".join(f"- {step}" for step in entry.mend)
-    return f"### {entry.code}: {entry.title}\n\n{entry.cause}\n\n{steps}\n\n```\n{entry.example}\n```\n"
+    example = "\n".join(f"    {line}" for line in entry.example.splitlines())
+    return f"**{entry.code}: {entry.title}.** {entry.cause} *To do:* {' '.join(entry.mend)}\n\n{example}\n"
 
 
 if __name__ == "__main__":

@@ -124,6 +124,11 @@ def test_the_commands_of_an_entry_exist_with_their_options(entry) -> None:
     assert [unknown for words in lines for unknown in unknown_words(words)] == []
 
 
+def test_the_commands_of_common_troubles_exist_with_their_options() -> None:
+    lines = commands(PAGE.read_text(encoding="utf-8").partition("## Common troubles")[2].partition("## Files")[0])
+    assert (len(lines) > 10, [unknown for words in lines for unknown in unknown_words(words)]) == (True, [])
+
+
 def test_the_page_of_errors_is_that_of_the_catalogue() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page == written(page), "python -m tests.errors_page"
