@@ -83,9 +83,7 @@ def check_answers(document: dict[str, Any], profile: Profile) -> None:
     """
     if wrong := refusals(document["models"], profile.tolerance.agreement, document["ran_on"]):
         raise VerificationError(
-            "\n".join(wrong),
-            hint="that model is not what was proved on this host: don't ship it there",
-            code="MKD-702",
+            "\n".join(wrong), hint="that model is not what was proved on this host: don't ship it there", code="MKD-702"
         )
 
 

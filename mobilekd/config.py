@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from mobilekd.paths import path_of
 from mobilekd.plugins import BACKENDS, STAGES, choices
 from mobilekd.profile import Profile
 from mobilekd.stage import Stage
+from mobilekd.toml_file import MOST_LEVELS, is_flat, read_toml
 from mobilekd.validation import Origin, shown, validate
 
 Kind = Literal["pipelines", "devices"]
@@ -24,8 +24,6 @@ Kind = Literal["pipelines", "devices"]
 _NOUN = {"pipelines": "pipeline", "devices": "profile"}
 PROFILE_PREFIX = "profile"
 _SHOWN_CHARACTERS = 200
-_MOST_LEVELS = 32
-"""Of tables and arrays inside each other; the deepest option has four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,27 +87,6 @@ def find(kind: Kind, name: str) -> Path:
     return shipped_folder(kind) / f"{name}.toml"
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file.
-
-    Raises:
-        ConfigError: It can't be read, or is not TOML; the message names the line.
-    """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as cause:
-        raise ConfigError(f"{path} can't be read: {cause.strerror}", code="MKD-202") from cause
-    except (ValueError, RecursionError) as cause:
-        at = re.search(r"at line (\d+)", str(cause))
-        line = at[1] if at else "end"
-        raise ConfigError(
-            f"{path}:{line}: {cause}", hint="the format is TOML: https://toml.io", code="MKD-203"
-        ) from cause
-    if not _is_flat(document):
-        raise ConfigError(f"{path}: more than {_MOST_LEVELS} tables or arrays lie inside each other", code="MKD-203")
-    return document
-
-
 def parse_override(text: str) -> Override:
     """Return one --set; a value that is not TOML is taken as text.
 
@@ -127,24 +104,13 @@ def parse_override(text: str) -> Override:
     told = f"--set {one_line(text)}"
     if not equals or not all(keys):
         raise ConfigError(f"{told} is not KEY=VALUE", hint="for example --set distill.epochs=5", code="MKD-205")
-    if len(keys) > _MOST_LEVELS:
-        raise ConfigError(f"{told}: the key has {len(keys)} parts, at most {_MOST_LEVELS} are known", code="MKD-205")
+    if len(keys) > MOST_LEVELS:
+        raise ConfigError(f"{told}: the key has {len(keys)} parts, at most {MOST_LEVELS} are known", code="MKD-205")
     with contextlib.suppress(ValueError, RecursionError):
         table = tomllib.loads(f"value = {value}")
-        if table.keys() == {"value"} and _is_flat(table):
+        if table.keys() == {"value"} and is_flat(table):
             return Override(keys, table["value"], f"--set {text}")
     return Override(keys, value, f"--set {text}")
-
-
-def _is_flat(document: Any) -> bool:
-    """Return whether tables and arrays lie inside each other no deeper than can be meant."""
-    level = [document]
-    for _ in range(_MOST_LEVELS):
-        containers = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
-        level = [inner for one in containers for inner in one]
-        if not level:
-            return True
-    return False
 
 
 def load_profile(name: str, overrides: Sequence[Override] = ()) -> Profile:

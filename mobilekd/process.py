@@ -36,9 +36,7 @@ def run_logged(
             )
         except subprocess.TimeoutExpired as cause:
             raise StageError(
-                f"{argv[0]} ran past {timeout_s:.0f} s\n{tail(log)}",
-                hint=f"the whole log: {log}",
-                code="MKD-421",
+                f"{argv[0]} ran past {timeout_s:.0f} s\n{tail(log)}", hint=f"the whole log: {log}", code="MKD-421"
             ) from cause
     if done.returncode:
         raise StageError(

@@ -5,12 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilekd.config import read_toml, shipped_folder, shipped_names
+from mobilekd.config import shipped_folder, shipped_names
 from mobilekd.console import print_json, print_table
 from mobilekd.errors import ConfigError
 from mobilekd.plan import PlannedStage
 from mobilekd.plugins import BACKENDS, METHODS, STAGES, TRANSPORTS, choices
 from mobilekd.show_bench import cost_cells
+from mobilekd.toml_file import read_toml
 from mobilekd.units import percent, readable_bytes
 
 if TYPE_CHECKING:

@@ -145,8 +145,7 @@ def _copy(source: Path, to: Path, *, executable: bool, again: bool = False) -> i
             raise DeviceError(f"{to}: {cause.strerror}", code="MKD-510") from cause
         free = shutil.disk_usage(to.parent).free
         raise DeviceError(
-            f"no space left for {source.name} in {to.parent}: {size:,} bytes needed, {free:,} free",
-            code="MKD-510",
+            f"no space left for {source.name} in {to.parent}: {size:,} bytes needed, {free:,} free", code="MKD-510"
         ) from cause
     return size
 

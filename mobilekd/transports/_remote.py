@@ -120,9 +120,8 @@ class Remote(abc.ABC):
         path = f"{self._job_folder}/work/{_shell.check_name(name)}"
         reply = self._ask(_shell.read(path), f"{name} was copied back")
         if reply.returncode == _NO_FILE:
-            raise DeviceError(
-                f"{self.label} has no file {name!r}", hint="see what the command before it printed", code="MKD-507"
-            )
+            hint = "see what the command before it printed"
+            raise DeviceError(f"{self.label} has no file {name!r}", hint=hint, code="MKD-507")
         if reply.returncode:
             raise DeviceError(f"{self.label} can't read {name!r}: {reply.complaint}", code="MKD-507")
         part = to.with_name(f".{to.name}.part")
@@ -184,11 +183,8 @@ class Remote(abc.ABC):
         arrived = self._whole(incoming, [content for content, _ in missing.values()])
         damaged = [str(path) for key, (_, path) in missing.items() if key not in arrived]
         if damaged:
-            raise DeviceError(
-                f"{', '.join(damaged)}: arrived damaged on {self.label}",
-                hint="check the cable and the storage",
-                code="MKD-507",
-            )
+            told = f"{', '.join(damaged)}: arrived damaged on {self.label}"
+            raise DeviceError(told, hint="check the cable and the storage", code="MKD-507")
         self._do(_shell.keep_contents(incoming, f"{self._root}/store", list(missing)), "keeping files")
 
     def _full(self, needed_bytes: int, free_bytes: int | None) -> DeviceError:
@@ -224,9 +220,8 @@ class Remote(abc.ABC):
         try:
             return self._call(script, timeout_s, doing)
         except ShellTimeoutError as cause:
-            raise DeviceError(
-                f"{self.label} gave no answer within {timeout_s:.0f} s while {doing}", code="MKD-504"
-            ) from cause
+            told = f"{self.label} gave no answer within {timeout_s:.0f} s while {doing}"
+            raise DeviceError(told, code="MKD-504") from cause
 
     def _call(self, script: str, timeout_s: float, doing: str) -> Reply:
         token = _shell.new_token()
