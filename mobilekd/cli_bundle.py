@@ -2,10 +2,12 @@
 
 import typer
 
+from mobilekd.cli_app import bundle_app_files
 from mobilekd.options import BundleArgument, JsonOption
 from mobilekd.workplace import watched
 
 bundle_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What is in a bundle, and is it whole?")
+bundle_app.command("app")(bundle_app_files)
 
 
 @bundle_app.command("inspect")

@@ -46,6 +46,14 @@ def _unicode_tables() -> None:
     hypothesis.find(strategies.text(), lambda _: True)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Spread files over the processes of `pytest -n`; see `tests.spread`."""
+    from tests.spread import Spread
+
+    return Spread(config, log)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Make a skipped test a failure where everything is meant to be there: MOBILEKD_CI is set by .ci/run."""

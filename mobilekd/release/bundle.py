@@ -30,7 +30,17 @@ from mobilekd.release.manifest import (
 )
 from mobilekd.release.reference import HOST, Runtime, error_steps
 
-__all__ = ["Rerun", "Unpacked", "VerifyReport", "inspect", "open_bundle", "read_manifests", "unpack_models", "verify"]
+__all__ = [
+    "Rerun",
+    "Unpacked",
+    "VerifyReport",
+    "inspect",
+    "open_bundle",
+    "read_manifests",
+    "unpack",
+    "unpack_models",
+    "verify",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +180,26 @@ def unpack_models(path: Path, folder: Path) -> Unpacked:
     return Unpacked(models, copies.copy(manifest.reference.input), top1, manifest.dataset, manifest.preprocessing)
 
 
+def unpack(path: Path, folder: Path) -> tuple[Manifest, str]:
+    """Copy every file outside measurements/ out; return the manifest and the digest of the bundle.
+
+    Args:
+        path: A bundle.zip or a bundle folder; every digest in it is checked first.
+        folder: An existing directory to copy into.
+
+    Raises:
+        ConfigError: Nothing is there.
+        VerificationError: The bundle is not what was packed.
+    """
+    files = open_bundle(path)
+    manifest, measurements, digest = read_manifests(files)
+    _check_inventory(files, (*manifest.files, *measurements.files))
+    copies = _Copies(files, manifest, folder)
+    for entry in manifest.files:
+        copies.copy(entry.path)
+    return manifest, digest
+
+
 _SHOWN = ("mobilekd", "pipeline", "profile", "dataset", "labels", "preprocessing", "accuracy", "parity", "licences")
 
 
@@ -218,7 +248,7 @@ class _Copies:
     def copy(self, name: str) -> Path:
         """Return the copy of a file."""
         copy = self.folder / name
-        copy.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         sha256 = next(entry.sha256 for entry in self.manifest.files if entry.path == name)
         self.files.copy(name, copy, sha256=sha256)
         return copy

@@ -1,7 +1,7 @@
 """Writing a bundle: the folder, then its archive. Equal evidence gives equal bytes outside measurements/."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 import mobilekd
 from mobilekd.artifacts import files_below
 from mobilekd.backend import Float32
+from mobilekd.backends._tflite_metadata import ModelCard
 from mobilekd.errors import StageError
 from mobilekd.preprocessing import normalize
 from mobilekd.release.archive import write_archive
 from mobilekd.release.budgets import over_budget
 from mobilekd.release.cards import accuracy, dataset_entry, preprocessing, profile_card
+from mobilekd.release.embedded import model_card, with_sizes, write_model
 from mobilekd.release.evidence import Deployed, Evidence
 from mobilekd.release.licences import licences_of, licences_text
 from mobilekd.release.manifest import (
@@ -78,10 +80,13 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
     shutil.copyfile(evidence.table_path, folder / "quant_table.json")
     if evidence.parity.drift:
         write_drift(evidence.parity.drift_images, evidence.parity.drift, folder / DRIFT)
-    (folder / "labels.txt").write_text("".join(f"{_one_line(name)}\n" for name in evidence.dataset.classes), "utf-8")
+    labels = tuple(_one_line(name) for name in evidence.dataset.classes)
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels), "utf-8")
     reference, image = _write_reference_input(evidence, options, folder)
-    writer = _ModelWriter(evidence, image, runtime, folder, scratch)
+    card = model_card(evidence.dataset, labels, options.licence)
+    writer = _ModelWriter(evidence, card, image, runtime, folder, scratch)
     models = [writer.write(model) for model in evidence.shipped]
+    evidence = with_sizes(evidence, writer.added)
     licences = licences_of(evidence, options.licence)
     (folder / "LICENSES.txt").write_text(licences_text(licences), "utf-8")
     rows = _with_teacher(evidence)
@@ -139,16 +144,20 @@ class _ModelWriter:
     """Copies models into the bundle, each with its answer to the reference image."""
 
     evidence: Evidence
+    card: ModelCard
     image: Float32
     runtime: Runtime
     folder: Path
     scratch: Path
+    added: dict[str, int] = field(default_factory=dict)
+    """Bytes that a model file has more than the one that was converted, by deployment."""
 
     def write(self, model: Deployed) -> ModelEntry:
         """Return the manifest entry of a model, its files written."""
         facts = model.facts
         file = f"models/{model.name}{PurePath(facts.file).suffix}"
-        shutil.copyfile(model.path, self.folder / file)
+        self.added[model.name] = write_model(model.path, self.folder / file, self.card)
+        reference = self._reference(model, self.folder / file) if facts.runnable else None
         return ModelEntry(
             deployment=model.name,
             options=model.deployment,
@@ -162,22 +171,28 @@ class _ModelWriter:
             note=facts.note,
             build_command=facts.build_command,
             tools=facts.tools,
-            reference=self._reference(model) if facts.runnable else None,
+            reference=reference,
         )
 
-    def _reference(self, model: Deployed) -> Reference:
+    def _reference(self, model: Deployed, packed: Path) -> Reference:
+        logits = self._logits(model, packed)
+        if self.added[model.name] and not np.array_equal(logits, self._logits(model, model.path)):
+            raise StageError(f"{model.name}: answers the reference image otherwise since it has metadata")
+        step = logit_step(self.evidence.table, model.facts, logits)
+        reference = Reference(file=f"reference/{model.name}.npy", logit_step=step)
+        np.save(self.folder / reference.file, logits.astype(np.float32))
+        return reference
+
+    def _logits(self, model: Deployed, file: Path) -> Float32:
         classes = len(self.evidence.dataset.classes)
-        logits = self.runtime.logits(model.deployment.backend, model.path, model.facts, self.image, self.scratch)
+        logits = self.runtime.logits(model.deployment.backend, file, model.facts, self.image, self.scratch)
         if logits.shape != (classes,):
             raise StageError(
                 f"{model.name}: gave logits of shape {list(logits.shape)} for one image, "
                 f"the data set has {classes} classes",
                 code="MKD-422",
             )
-        step = logit_step(self.evidence.table, model.facts, logits)
-        reference = Reference(file=f"reference/{model.name}.npy", logit_step=step)
-        np.save(self.folder / reference.file, logits.astype(np.float32))
-        return reference
+        return logits
 
 
 def _write_reference_input(evidence: Evidence, options: PackOptions, folder: Path) -> tuple[ReferenceInput, Float32]:

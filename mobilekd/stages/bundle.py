@@ -40,6 +40,7 @@ class Bundle(Stage):
     gathers: ClassVar[tuple[type[Artifact], ...]] = (DeployedModel,)
     welcomes: ClassVar[tuple[type[Artifact], ...]] = (Baseline,)
     makes: ClassVar[type[Artifact]] = artifacts.Bundle
+    version: ClassVar[int] = 2  # a .tflite file carries its metadata
     tools: ClassVar[tuple[str, ...]] = ("mobilekd",)
 
     pipeline_name: str = ""

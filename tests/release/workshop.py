@@ -85,6 +85,7 @@ class Workshop:
     drifting: str = ""
     """Deployment whose 21st tensor is far off."""
     drift_images: int = 2
+    resize: str = f"shorter side to {SIZE} px, bilinear with antialias, then the central {SIZE} x {SIZE} square"
 
     def profile(self) -> Profile:
         deploy = tuple(
@@ -144,7 +145,7 @@ class Workshop:
                 "channels": 3,
                 "mean": [0.485, 0.456, 0.406],
                 "std": [0.229, 0.224, 0.225],
-                "resize": "bilinear, antialias",
+                "resize": self.resize,
                 "splits": {"train": 1257, "calibration": 180, "test": 360},
                 "licence": "CC-BY-4.0",
                 "source": self.source,
