@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "mobilekd.bench/1"
 _LONE_MODELS = {".tflite": "tflite", ".onnx": "onnxruntime", ".mnn": "mnn", ".engine": "tensorrt"}
+_SUBJECTS = f"give a bundle, its folder, or a model file ({', '.join(_LONE_MODELS)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +159,9 @@ def _check_there(path: Path) -> None:
     from mobilekd.release.manifest import MANIFEST
 
     if not path.exists():
-        raise ConfigError(
-            f"{path}: no such file",
-            hint=f"give a bundle, its folder, or a model file ({', '.join(_LONE_MODELS)})",
-            code="MKD-270",
-        )
+        raise ConfigError(f"{path}: no such file", hint=_SUBJECTS, code="MKD-270")
     if path.is_file() and path.suffix != ".zip" and not zipfile.is_zipfile(path):
-        raise ConfigError(
-            f"{path} is neither a bundle nor a model",
-            hint=f"give a .mobilekd.zip, a bundle's folder, or a model file ({', '.join(_LONE_MODELS)})",
-            code="MKD-273",
-        )
+        raise ConfigError(f"{path} is neither a bundle nor a model", hint=_SUBJECTS, code="MKD-273")
     if path.is_dir() and not (path / MANIFEST).is_file():
         inside = path / "bundle"
         there = (

@@ -58,7 +58,7 @@ def test_a_file_that_is_neither_a_bundle_nor_a_model(refused: Refused, tmp_path:
     (tmp_path / name).write_text("hello\n" * 100)
     code, error, hint = refused(tmp_path / name, "--on", "host")
     assert (code, error) == (2, f"{tmp_path / name} is neither a bundle nor a model")
-    assert ".mobilekd.zip, a bundle's folder, or a model file (.tflite, .onnx" in hint
+    assert "give a bundle, its folder, or a model file (.tflite, .onnx" in hint
 
 
 def test_a_bundle_with_a_changed_byte(refused: Refused, bundle: Path, tmp_path: Path) -> None:
