@@ -13,17 +13,19 @@ from typer.exceptions import TyperException
 from mobilekd import __version__
 from mobilekd.cli_bundle import bundle_app
 from mobilekd.cli_devices import devices_app
+from mobilekd.cli_explain import explain
 from mobilekd.cli_release import gate
 from mobilekd.cli_store import add_store_commands
 from mobilekd.cli_train import sweep, train
 from mobilekd.errors import (
+    CODE_INTERRUPTED,
     EXIT_INTERRUPTED,
     EXIT_OK,
     ConfigError,
     MissingToolError,
     MobilekdError,
 )
-from mobilekd.failures import report_bug, show_failure, show_usage
+from mobilekd.failures import report_bug, show_failure, show_trouble, show_usage
 from mobilekd.options import (
     AgainstOption,
     BisectOption,
@@ -70,6 +72,7 @@ add_store_commands(app)
 app.command()(train)
 app.command()(sweep)
 app.command()(gate)
+app.command()(explain)
 
 
 @app.command()
@@ -219,7 +222,9 @@ def parity(
 
     if bound is not None and not bisect:
         raise ConfigError(
-            "--bound counts with --bisect only", hint=f"mobilekd parity {bundle} --bisect --bound {bound:g}"
+            "--bound counts with --bisect only",
+            hint=f"mobilekd parity {bundle} --bisect --bound {bound:g}",
+            code="MKD-204",
         )
     if not bisect:
         show_parity(recorded_parity(bundle), as_json=as_json)
@@ -245,7 +250,9 @@ def doctor(
         checks = doctors.examine(pipeline, profile, workshop.cache, workshop.toolchains)
     show.show_checks(checks, as_json=as_json)
     if broken := [one for one in checks if one.is_needed and not one.is_ok]:
-        raise MissingToolError(f"{broken[0].name} can't be built here", hint="; ".join(one.mend for one in broken))
+        raise MissingToolError(
+            f"{broken[0].name} can't be built here", hint="; ".join(one.mend for one in broken), code="MKD-307"
+        )
 
 
 @app.command("list")
@@ -285,7 +292,7 @@ def toolchain_install(name: Annotated[str, typer.Argument(metavar="NAME")] = "on
     from mobilekd.plugins import choices
 
     if name not in toolchain.names():
-        raise ConfigError(f"there is no toolchain {name!r}", hint=choices(name, toolchain.names()))
+        raise ConfigError(f"there is no toolchain {name!r}", hint=choices(name, toolchain.names()), code="MKD-206")
     with open_workshop(None) as workshop:
         python = toolchain.install(name, workshop.toolchains, workshop.watcher)
     print(python)
@@ -358,10 +365,13 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_OK
+    except OSError as trouble:
+        return show_trouble(trouble)
     except Exception as bug:  # noqa: BLE001 - the one place: a bug of ours must not end in a page of traceback
         return report_bug(bug)
     if code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code
-        print("interrupted; the same command goes on from the last finished stage", file=sys.stderr)
+        said = "interrupted; the same command goes on from the last finished stage"
+        print(f"{said} [{CODE_INTERRUPTED}]", file=sys.stderr)
     return code
 
 

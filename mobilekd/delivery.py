@@ -49,7 +49,9 @@ def deliver(result: BuildResult, out: Path) -> Delivery:
                 return Delivery(folder, None, None, None)
             _replace_file(bundle.path / "bundle.zip", archive)
     except (PermissionError, NotADirectoryError, FileExistsError) as cause:
-        raise ConfigError(f"{cause.filename} can't be written: {cause.strerror}", hint="choose --out DIR") from cause
+        raise ConfigError(
+            f"{cause.filename} can't be written: {cause.strerror}", hint="choose --out DIR", code="MKD-262"
+        ) from cause
     report = folder / "report.html"
     return Delivery(
         folder, archive, digest_file(bundle.path / "bundle" / "manifest.json"), report if report.is_file() else None
@@ -98,7 +100,9 @@ def _document(artifact: Artifact | None, name: str) -> Mapping[str, Any]:
 
 def _check_ours(folder: Path) -> None:
     if folder.exists() and not (folder / _RECORD).is_file():
-        raise ConfigError(f"{folder} exists and no build made it", hint="move it away, or choose another --out DIR")
+        raise ConfigError(
+            f"{folder} exists and no build made it", hint="move it away, or choose another --out DIR", code="MKD-262"
+        )
 
 
 def _fill(folder: Path, result: BuildResult, bundle: Bundle | None) -> None:

@@ -44,7 +44,7 @@ def check(diff: "Diff", *, strict: bool) -> None:
         hint = "keep the order of the classes: sort the folders, or give the labels of the last release"
         if one.weight != "error":
             hint = "release it with the app that follows it, or leave --strict out"
-        raise VerificationError(f"{one.subject}: {one.old}, now {one.new}: {one.says}{more}", hint=hint)
+        raise VerificationError(f"{one.subject}: {one.old}, now {one.new}: {one.says}{more}", hint=hint, code="MKD-710")
 
 
 def _images(diff: "Diff", cache: Cache) -> "Pixels | None":

@@ -18,6 +18,22 @@ from mobilekd.release.gates import Gate, check
 from mobilekd.validation import Origin, validate
 
 _AGAINST = ("release_top1_drop", "release_class_top1_drop")
+_CODES = {
+    "model_bytes": "MKD-601",
+    "bundle_bytes": "MKD-601",
+    "top1_drop": "MKD-602",
+    "student_top1_drop": "MKD-602",
+    "class_top1_drop": "MKD-602",
+    "agreement": "MKD-602",
+    "error_steps": "MKD-602",
+    "p50_ms": "MKD-603",
+    "guest_instructions": "MKD-603",
+    "peak_memory_bytes": "MKD-603",
+    "int8_beats_fp32": "MKD-603",
+    "release_top1_drop": "MKD-604",
+    "release_class_top1_drop": "MKD-604",
+    "licences": "MKD-605",
+}
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
@@ -56,6 +72,7 @@ class Outcome:
             raise OverBudgetError(
                 "\n".join(one.sentence() for one in failed),
                 hint="the bundle is built; budgets stand in [budget] of the profile and in --budget",
+                code=_CODES[failed[0].budget] if failed[0].verdict == "over" else "MKD-606",
             )
 
 

@@ -104,14 +104,15 @@ def profile_overrides(texts: Sequence[str] | None) -> list["Override"]:
         ConfigError: One is of a pipeline's stage: nothing would read it.
     """
     from mobilekd.config import PROFILE_PREFIX
-    from mobilekd.errors import ConfigError
+    from mobilekd.errors import ConfigError, one_line
 
     found = overrides_of(texts, None, skip_bad_images=False)
     for one in found:
         if one.keys[0] != PROFILE_PREFIX:
             raise ConfigError(
-                f"{one.text}: this command reads no pipeline, only a profile",
+                f"{one_line(one.text)}: this command reads no pipeline, only a profile",
                 hint="--set profile.KEY=VALUE, as profile.benchmark.timed_runs=500",
+                code="MKD-205",
             )
     return found
 

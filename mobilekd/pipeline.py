@@ -10,7 +10,7 @@ from mobilekd.artifacts import Artifact
 from mobilekd.cache import Cache
 from mobilekd.config import Pipeline
 from mobilekd.entry import Entry
-from mobilekd.errors import MissingToolError, MobilekdError, StageError
+from mobilekd.errors import MissingToolError, MobilekdError, StageError, first_code
 from mobilekd.keys import key_of, key_parts
 from mobilekd.plan import ONCE, Again, PlannedStage, artifact, check_tools, make_plan, reuse_note, why_not_cached
 from mobilekd.processes import Runner, run_here
@@ -208,4 +208,4 @@ def _joined(failures: dict[str, MobilekdError]) -> MobilekdError:
     hints = dict.fromkeys(failure.hint for failure in failures.values() if failure.hint)
     kinds: set[Any] = {type(failure) for failure in failures.values()}
     kind = MissingToolError if kinds == {MissingToolError} else StageError
-    return kind(told, hint="; ".join(hints))
+    return kind(told, hint="; ".join(hints), code=first_code(failures.values(), kind.exit_code))

@@ -98,7 +98,9 @@ def check_tools(planned: Sequence[PlannedStage]) -> None:
         stages_of.setdefault(line, []).append(label)
     if stages_of:
         told = [f"{', '.join(labels)}: {line}" for line, labels in stages_of.items()]
-        raise MissingToolError("\n".join(told), hint="mobilekd doctor shows all that is installed and what is not")
+        raise MissingToolError(
+            "\n".join(told), hint="mobilekd doctor shows all that is installed and what is not", code="MKD-307"
+        )
 
 
 def artifact(stage: Stage, entry: Entry) -> Artifact:

@@ -5,13 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilekd.config import read_toml, shipped_folder, shipped_names
+from mobilekd.config import shipped_folder, shipped_names
 from mobilekd.console import print_json, print_table
 from mobilekd.errors import ConfigError
 from mobilekd.plan import PlannedStage
 from mobilekd.plugins import BACKENDS, METHODS, STAGES, TRANSPORTS, choices
 from mobilekd.show_bench import cost_cells
 from mobilekd.show_gates import show_gates
+from mobilekd.toml_file import read_toml
 from mobilekd.units import percent, readable_bytes
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def show_names(kind: str, *, as_json: bool) -> None:
     """
     titles = {"profiles": lambda: _titles("devices"), "pipelines": lambda: _titles("pipelines")}
     if kind not in {*_PLUGINS, *titles}:
-        raise ConfigError(f"there are no {kind!r} to list", hint=choices(kind, (*_PLUGINS, *titles)))
+        raise ConfigError(f"there are no {kind!r} to list", hint=choices(kind, (*_PLUGINS, *titles)), code="MKD-206")
     found = titles[kind]() if kind in titles else dict.fromkeys(_PLUGINS[kind].names(), "")
     if as_json:
         print_json({kind: sorted(found)})

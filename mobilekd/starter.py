@@ -20,14 +20,14 @@ def write_pipeline(images: Path, out: Path) -> float:
     """
     test_share = _test_share(images)
     if out.exists():
-        raise ConfigError(f"{out} is already there", hint="choose another name with --out FILE")
+        raise ConfigError(f"{out} is already there", hint="choose another name with --out FILE", code="MKD-262")
     text = (shipped_folder("pipelines") / "imagefolder.toml").read_text(encoding="utf-8")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().name).strip("-._") or "images"
     text = re.sub(r'^name = ".*"$', f"name = {json.dumps(name)}", text, count=1, flags=re.MULTILINE)
     try:
         out.write_text(_with_data(text, images.resolve(), test_share), encoding="utf-8")
     except OSError as cause:
-        raise ConfigError(f"{out} can't be written: {cause.strerror}") from cause
+        raise ConfigError(f"{out} can't be written: {cause.strerror}", code="MKD-262") from cause
     return test_share
 
 
@@ -38,7 +38,7 @@ def _test_share(images: Path) -> float:
     for folder in (top, images / "val") if has_val else (top,):
         if not any(path.is_dir() for path in folder.glob("*")):
             hint = "lay images out as CLASS/*.jpg, or as train/CLASS/*.jpg and val/CLASS/*.jpg, one folder a class"
-            raise ConfigError(f"{folder} has no folder of a class", hint=hint)
+            raise ConfigError(f"{folder} has no folder of a class", hint=hint, code="MKD-241")
     return 0.0 if has_val else _TEST_SHARE
 
 

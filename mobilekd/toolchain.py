@@ -143,6 +143,7 @@ def find_uv() -> Path:
         raise MissingToolError(
             "uv is not installed; it makes the converters' own environments",
             hint=f"{sys.executable} -m pip install 'mobilekd[tflite]'",
+            code="MKD-303",
         )
     return Path(on_path)
 
@@ -165,6 +166,7 @@ def find_python(name: str = "onnx2tf") -> Path:
     raise MissingToolError(
         f"no CPython {' or '.join(wanted)} runs here; tried: {', '.join(tried) or 'nothing was found'}",
         hint="uv python install {0}, or pyenv install {0}, or your system's python{0} package".format(wanted[0]),
+        code="MKD-303",
     )
 
 
@@ -210,6 +212,7 @@ def _make(name: str, root: Path, progress: Teller) -> Path:
         raise MissingToolError(
             f"the {name} environment could not be made: {cause.message}",
             hint=f"needs a package index once: mobilekd toolchain install {name}; the whole log: {log}",
+            code="MKD-303",
         ) from cause
     (folder / ".ready").write_text(lock_digest(name) + "\n", encoding="utf-8")
     progress.say(f"the {name} environment is ready after {time.monotonic() - started_s:.0f} s: {folder}")

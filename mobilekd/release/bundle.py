@@ -108,6 +108,7 @@ def verify(path: Path, runtime: Runtime = HOST, trust: Trust = Trust()) -> Verif
         raise VerificationError(
             f"{path}: {told}",
             hint="the files are intact: compare the runtime versions here with those in manifest.json",
+            code="MKD-707",
         )
     return VerifyReport(digest, tuple(sorted(files.names)), reruns, not_run, signed.report)
 
@@ -222,6 +223,7 @@ def read_manifests(files: BundleFiles) -> tuple[Manifest, Measurements, str]:
         raise VerificationError(
             f"{files.path}: {MANIFEST}: its digest is {digest}, measured was {measurements.bundle}",
             hint="the manifest was changed, or the measurements belong to another bundle",
+            code="MKD-704",
         )
     return parse_manifest(content, f"{files.path}: {MANIFEST}"), measurements, digest
 
@@ -249,7 +251,9 @@ def _check_inventory(files: BundleFiles, entries: Sequence[FileEntry]) -> None:
         files.check_size(entry.path, entry.bytes)
     if extra := sorted(files.names - {MANIFEST, MEASUREMENTS_MANIFEST} - {entry.path for entry in entries}):
         raise VerificationError(
-            f"{files.path}: {extra[0]}: not listed in a manifest", hint="it was added after the bundle was built"
+            f"{files.path}: {extra[0]}: not listed in a manifest",
+            hint="it was added after the bundle was built",
+            code="MKD-704",
         )
     for entry in entries:
         files.check(entry.path, size=entry.bytes, sha256=entry.sha256)

@@ -33,7 +33,7 @@ class BundleFiles(abc.ABC):
     def require(self, name: str) -> None:
         """Refuse a bundle without this file."""
         if name not in self.names:
-            raise VerificationError(f"{self.path}: {name}: missing", hint=_HINT)
+            raise VerificationError(f"{self.path}: {name}: missing", hint=_HINT, code="MKD-704")
 
     def read(self, name: str, *, limit_bytes: int) -> bytes:
         """Return a whole file.
@@ -46,7 +46,9 @@ class BundleFiles(abc.ABC):
         for chunk in self.chunks(name):
             content += chunk
             if len(content) > limit_bytes:
-                raise VerificationError(f"{self.path}: {name}: more than {limit_bytes} bytes", hint=_HINT)
+                raise VerificationError(
+                    f"{self.path}: {name}: more than {limit_bytes} bytes", hint=_HINT, code="MKD-704"
+                )
         return bytes(content)
 
     def digest(self, name: str) -> tuple[int, str]:
@@ -80,7 +82,9 @@ class BundleFiles(abc.ABC):
 
     def _compare(self, name: str, got: str, packed: str) -> None:
         if got != packed:
-            raise VerificationError(f"{self.path}: {name}: sha256 is {got}, packed was {packed}", hint=_HINT)
+            raise VerificationError(
+                f"{self.path}: {name}: sha256 is {got}, packed was {packed}", hint=_HINT, code="MKD-704"
+            )
 
 
 class ArchiveFiles(BundleFiles):
@@ -137,9 +141,11 @@ def require_bundle(path: Path) -> None:
         VerificationError: A pipe, a device or the like is there.
     """
     if not path.exists():
-        raise ConfigError(f"{path}: no such bundle", hint="give the path of a bundle.zip or of its folder")
+        raise ConfigError(
+            f"{path}: no such bundle", hint="give the path of a bundle.zip or of its folder", code="MKD-270"
+        )
     if not (path.is_dir() or path.is_file()):
-        raise VerificationError(f"{path}: neither a file nor a folder", hint=_HINT)
+        raise VerificationError(f"{path}: neither a file nor a folder", hint=_HINT, code="MKD-705")
 
 
 def _plain_files(top: Path) -> Iterator[str]:
@@ -151,15 +157,19 @@ def _plain_files(top: Path) -> Iterator[str]:
             for child in children:
                 name, seen = f"{below}{child.name}", seen + 1
                 if seen > MAX_FILES or name.count("/") > _MAX_DEPTH:
-                    raise VerificationError(f"{top}: {name}: too many or too deep files for a bundle", hint=_HINT)
+                    raise VerificationError(
+                        f"{top}: {name}: too many or too deep files for a bundle", hint=_HINT, code="MKD-705"
+                    )
                 if child.is_dir(follow_symlinks=False):
                     folders.append(f"{name}/")
                 elif not child.is_file(follow_symlinks=False):
                     raise VerificationError(
-                        f"{top}: {name}: a link or special file; a bundle holds plain files", hint=_HINT
+                        f"{top}: {name}: a link or special file; a bundle holds plain files", hint=_HINT, code="MKD-705"
                     )
                 elif child.stat(follow_symlinks=False).st_size > MAX_FILE_BYTES:
-                    raise VerificationError(f"{top}: {name}: bigger than {MAX_FILE_BYTES} bytes", hint=_HINT)
+                    raise VerificationError(
+                        f"{top}: {name}: bigger than {MAX_FILE_BYTES} bytes", hint=_HINT, code="MKD-705"
+                    )
                 else:
                     yield name
 

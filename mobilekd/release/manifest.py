@@ -240,12 +240,14 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     pointed += [model.answers for model in manifest.models if model.answers]
     pointed += [manifest.reference.image, manifest.reference.input, *manifest.answers.values()]
     if lost := [name for name in pointed if name not in listed]:
-        raise VerificationError(f"{where}: points at {lost[0]!r}, which is not among its files")
+        raise VerificationError(f"{where}: points at {lost[0]!r}, which is not among its files", code="MKD-706")
     _check_listed([entry.path for entry in manifest.files], where)
     if len({model.deployment for model in manifest.models}) < len(manifest.models):
-        raise VerificationError(f"{where}: two models have one name")
+        raise VerificationError(f"{where}: two models have one name", code="MKD-706")
     if inside := [name for name in listed if name.lower().startswith((f"{MEASUREMENTS}/", MANIFEST))]:
-        raise VerificationError(f"{where}: lists {inside[0]!r}, which is not a file of its part of the bundle")
+        raise VerificationError(
+            f"{where}: lists {inside[0]!r}, which is not a file of its part of the bundle", code="MKD-706"
+        )
     return manifest
 
 
@@ -260,7 +262,7 @@ def parse_measurements(content: bytes, where: str) -> Measurements:
         raise VerificationError(f"{where}: was changed: its content does not match its own digest")
     _check_listed([entry.path for entry in measurements.files], where)
     if outside := [one.path for one in measurements.files if not one.path.startswith(f"{MEASUREMENTS}/")]:
-        raise VerificationError(f"{where}: lists {outside[0]!r}, which is not below {MEASUREMENTS}/")
+        raise VerificationError(f"{where}: lists {outside[0]!r}, which is not below {MEASUREMENTS}/", code="MKD-706")
     return measurements
 
 
@@ -291,9 +293,9 @@ def _parse(kind: type[_M], content: bytes, where: str) -> _M:
         place = ".".join(map(str, first["loc"]))[:_MAX_PLACE_CHARS] or "the text"
         raise VerificationError(f"{where}: {place}: {first['msg']}", hint=_DAMAGED) from cause
     except ValueError as cause:  # not-a-number in a parity row: JSON has no word for it
-        raise VerificationError(f"{where}: {cause}") from cause
+        raise VerificationError(f"{where}: {cause}", code="MKD-706") from cause
     if not is_canonical:
-        raise VerificationError(f"{where}: not in the canonical form that mobilekd writes")
+        raise VerificationError(f"{where}: not in the canonical form that mobilekd writes", code="MKD-706")
     return manifest
 
 

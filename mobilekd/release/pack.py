@@ -195,7 +195,8 @@ class _ModelWriter:
         if logits.shape != (classes,):
             raise StageError(
                 f"{model.name}: gave logits of shape {list(logits.shape)} for one image, "
-                f"the data set has {classes} classes"
+                f"the data set has {classes} classes",
+                code="MKD-422",
             )
         return logits
 

@@ -89,7 +89,9 @@ def check_signature(bundle: Path, trust: Trust) -> Signed:
     if not (path.exists() or path.is_symlink()):
         if keys or trust.signature:
             raise VerificationError(
-                f"{bundle}: unsigned: there is no {path}", hint=f"mobilekd bundle sign {bundle} --key KEY"
+                f"{bundle}: unsigned: there is no {path}",
+                hint=f"mobilekd bundle sign {bundle} --key KEY",
+                code="MKD-709",
             )
         return Signed(SignatureReport("none", str(path)))
     envelope = parse_envelope(read_limited(path, MAX_ENVELOPE_BYTES), str(path))
@@ -114,7 +116,7 @@ def check_subjects(files: BundleFiles, signed: Mapping[str, str]) -> None:
     faults += [f"{name}: changed since it was signed" for name in common if files.digest(name)[1] != signed[name]]
     if faults:
         more = f"; and {len(faults) - _MAX_NAMED} more" if len(faults) > _MAX_NAMED else ""
-        raise VerificationError(f"{files.path}: {'; '.join(faults[:_MAX_NAMED])}{more}", hint=_HINT)
+        raise VerificationError(f"{files.path}: {'; '.join(faults[:_MAX_NAMED])}{more}", hint=_HINT, code="MKD-704")
 
 
 def read_limited(path: Path, limit_bytes: int) -> bytes:
@@ -140,10 +142,14 @@ def _signer(envelope: Envelope, keys: tuple[PublicKey, ...], path: Path) -> Publ
         if key.keyid == envelope.keyid:
             if key.accepts(envelope.signature, envelope.signed):
                 return key
-            raise VerificationError(f"{path}: the signature does not hold: the file was changed", hint=_HINT)
+            raise VerificationError(
+                f"{path}: the signature does not hold: the file was changed", hint=_HINT, code="MKD-709"
+            )
     trusted = ", ".join(f"{key.keyid} ({key.path})" for key in keys)
     raise VerificationError(
-        f"{path}: signed by keyid {envelope.keyid}, trusted: {trusted}", hint="give the signer's --key, if you trust it"
+        f"{path}: signed by keyid {envelope.keyid}, trusted: {trusted}",
+        hint="give the signer's --key, if you trust it",
+        code="MKD-709",
     )
 
 
@@ -155,8 +161,10 @@ def _check_archive(bundle: Path, statement: Statement) -> None:
     try:
         check_subjects(open_bundle(bundle), statement.files)
     except VerificationError as fault:
-        raise VerificationError(f"{fault.message} (not the archive that was signed)", hint=_HINT) from fault
-    raise VerificationError(f"{bundle}: sha256 is {got}, signed was {statement.archive}", hint=_HINT)
+        raise VerificationError(
+            f"{fault.message} (not the archive that was signed)", hint=_HINT, code="MKD-704"
+        ) from fault
+    raise VerificationError(f"{bundle}: sha256 is {got}, signed was {statement.archive}", hint=_HINT, code="MKD-704")
 
 
 _HINT = "get the bundle and its signature again from where they were signed"

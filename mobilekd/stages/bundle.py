@@ -62,7 +62,7 @@ class Bundle(Stage):
     def run(self, inputs: Inputs, context: Context) -> None:
         """Fill `context.out` with bundle/ and bundle.zip."""
         if self.profile is None:
-            raise ConfigError("the bundle stage has no profile", hint="mobilekd build --profile NAME")
+            raise ConfigError("the bundle stage has no profile", hint="mobilekd build --profile NAME", code="MKD-222")
         sources = Sources(
             dataset=inputs.newest(Dataset).path,
             teacher=inputs.newest(Teacher).path,

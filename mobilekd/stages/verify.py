@@ -70,7 +70,9 @@ class Verify(Stage):
         if failed := _failures(rows, walks):
             kept = context.scratch / "parity.json"
             write_json(kept, report)
-            raise VerificationError("parity does not hold:\n  " + "\n  ".join(failed), hint=f"all rows: {kept}")
+            raise VerificationError(
+                "parity does not hold:\n  " + "\n  ".join(failed), hint=f"all rows: {kept}", code="MKD-701"
+            )
         write_json(context.out / "parity.json", report)
 
     def _walks(self, inputs: Inputs, trained: "_Trained", context: Context) -> "list[Walk]":

@@ -67,7 +67,7 @@ def fetch_object(store: ObjectStore, sha256: str, target: Path, size_bytes: int)
     name = object_name(sha256)
     stored = store.get(name)
     if stored is None:
-        raise VerificationError(f"{store.url}: {name}: {MISSING}", hint=_HINT)
+        raise VerificationError(f"{store.url}: {name}: {MISSING}", hint=_HINT, code="MKD-711")
     sha, got_bytes = hashlib.sha256(), 0
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -81,9 +81,11 @@ def fetch_object(store: ObjectStore, sha256: str, target: Path, size_bytes: int)
             out.flush()
             os.fsync(out.fileno())
         if got_bytes != size_bytes:
-            raise VerificationError(f"{store.url}: {name}: not {size_bytes} bytes, as recorded", hint=_HINT)
+            raise VerificationError(
+                f"{store.url}: {name}: not {size_bytes} bytes, as recorded", hint=_HINT, code="MKD-711"
+            )
         if sha.hexdigest() != sha256:
-            raise VerificationError(f"{store.url}: {name}: its sha256 is {sha.hexdigest()}", hint=_HINT)
+            raise VerificationError(f"{store.url}: {name}: its sha256 is {sha.hexdigest()}", hint=_HINT, code="MKD-711")
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

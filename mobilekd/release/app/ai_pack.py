@@ -41,7 +41,9 @@ def variants(manifest: Manifest, models: tuple[ModelEntry, ...], backend: str) -
     known = [name for name in BACKENDS if any(one.options.backend == name for one in models)]
     chosen = backend or known[0]
     if chosen not in known:
-        raise ConfigError(f"--backend {chosen!r}: the bundle has no such model", hint=f"it has {', '.join(known)}")
+        raise ConfigError(
+            f"--backend {chosen!r}: the bundle has no such model", hint=f"it has {', '.join(known)}", code="MKD-270"
+        )
     sizes = {entry.path: entry.bytes for entry in manifest.files}
     top1 = _top1(manifest)
     smallest, *bigger = sorted(

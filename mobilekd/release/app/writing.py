@@ -62,7 +62,9 @@ def write_app(bundle: Path, out: Path, *, pack_name: str = "", backend: str = ""
         VerificationError: The bundle is not what was packed, or the pack breaks a rule of Google Play.
     """
     if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out} is there already", hint="give a directory that is not there with --out")
+        raise ConfigError(
+            f"{out} is there already", hint="give a directory that is not there with --out", code="MKD-262"
+        )
     if pack_name:
         check_pack_name(pack_name)
     out.parent.mkdir(parents=True, exist_ok=True)
