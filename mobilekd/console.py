@@ -16,6 +16,7 @@ from rich.text import Text
 
 from mobilekd.errors import MobilekdError, one_line
 from mobilekd.stage import Bar
+from mobilekd.units import printable
 
 _PLAIN_EVERY_S = 10.0
 _PLAIN_WIDTH = 200
@@ -191,11 +192,11 @@ def print_json(document: object) -> None:
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print one table on stdout."""
+    """Print one table on stdout; what a terminal would obey is written out."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     RichConsole(highlight=False, width=width).print(table)

@@ -37,7 +37,7 @@ def show_bundle(document: Row, *, as_json: bool) -> None:
     show_parity(document["parity"], as_json=False)
     for title in ("over_budget", "not_measured"):
         for line in document[title]:
-            print(f"{title.replace('_', ' ')}: {line}")
+            print(f"{title.replace('_', ' ')}: {printable(line)}")
 
 
 def show_parity(rows: Sequence[Row], *, as_json: bool) -> None:
@@ -106,5 +106,5 @@ def _tensor(tensor: Row) -> str:
 
 def _print_facts(facts: Mapping[str, str]) -> None:
     for name, fact in facts.items():
-        print(f"{name:<9} {fact}")
+        print(f"{name:<9} {printable(fact)}")
     print()

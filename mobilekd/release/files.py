@@ -137,7 +137,7 @@ def require_bundle(path: Path) -> None:
     """Refuse a path at which there is neither a file nor a folder.
 
     Raises:
-        ConfigError: Nothing is there.
+        ConfigError: Nothing is there, or the folder that a build makes around its bundle.
         VerificationError: A pipe, a device or the like is there.
     """
     if not path.exists():
@@ -146,6 +146,12 @@ def require_bundle(path: Path) -> None:
         )
     if not (path.is_dir() or path.is_file()):
         raise VerificationError(f"{path}: neither a file nor a folder", hint=_HINT, code="MKD-705")
+    if not (path / "manifest.json").exists() and (path / "bundle" / "manifest.json").is_file():
+        raise ConfigError(
+            f"{path}: the folder of a build, not a bundle",
+            hint=f"give {path / 'bundle'}, or the archive beside it",
+            code="MKD-270",
+        )
 
 
 def _plain_files(top: Path) -> Iterator[str]:
