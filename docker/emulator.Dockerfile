@@ -5,11 +5,11 @@
 FROM python:3.12-slim-bookworm
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
-        adb build-essential chromium fonts-dejavu-core gcc-aarch64-linux-gnu git libc6-dev-arm64-cross libstdc++6-arm64-cross make \
-        openssh-client openssh-server qemu-system-arm qemu-user \
+        adb build-essential chromium fonts-dejavu-core g++-aarch64-linux-gnu gcc-aarch64-linux-gnu git libc6-dev-arm64-cross \
+        libstdc++6-arm64-cross make openssh-client openssh-server python3.11 qemu-system-arm qemu-user \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN make install && .venv/bin/mobilekd toolchain install onnx2tf
+RUN make install && .venv/bin/mobilekd toolchain install onnx2tf && .venv/bin/mobilekd toolchain install tflite-support
 ENV MOBILEKD_CI=1
 CMD ["make", "test"]

@@ -76,7 +76,10 @@ class DeployedModel(Artifact):
 
 @dataclass(frozen=True, slots=True)
 class ParityReport(Artifact):
-    """parity.json: one row per deployment and kernel set (parity.py); each int8 one tensor by tensor (drift.py)."""
+    """parity.json: one row per deployment and kernel set (parity.py); each int8 one tensor by tensor (drift.py).
+
+    answers/NAME.npy: the class that each image of the test split got, uint16 [n] (release/answers.py).
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """`mobilekd bench`: measure the models of a bundle, or one or two model files, where their profile says."""
 
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from mobilekd.benchmarking.place import Place, choose
 from mobilekd.cache import Cache
 from mobilekd.comparison import compare
 from mobilekd.errors import ConfigError, MissingToolError, StageError, VerificationError
+from mobilekd.held_images import find_test_split
 from mobilekd.measurement import Measured
 from mobilekd.profile import Profile
 from mobilekd.stage import Progress
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mobilekd.backend import Float32
-    from mobilekd.release.manifest import DatasetEntry, Preprocessing
+    from mobilekd.release.manifest import Preprocessing
 
 SCHEMA = "mobilekd.bench/1"
 _LONE_MODELS = {".tflite": "tflite", ".onnx": "onnxruntime", ".mnn": "mnn", ".engine": "tensorrt"}
+_SUBJECTS = f"give a bundle, its folder, or a model file ({', '.join(_LONE_MODELS)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def check_answers(document: dict[str, Any], profile: Profile) -> None:
     """
     if wrong := refusals(document["models"], profile.tolerance.agreement, document["ran_on"]):
         raise VerificationError(
-            "\n".join(wrong), hint="that model is not what was proved on this host: don't ship it there"
+            "\n".join(wrong), hint="that model is not what was proved on this host: don't ship it there", code="MKD-702"
         )
 
 
@@ -91,7 +94,7 @@ def _check_runnable(paths: Sequence[Path], models: Sequence[Measured], place: Pl
     lacks = {model.name: lack for model in models if (lack := lack_of(model, place))}
     if len(lacks) == len(models) or (lacks and len(paths) == 2):
         notes = "; ".join(f"{name}: {lack}" for name, lack in lacks.items())
-        raise StageError(f"{' and '.join(map(str, paths))} can't be measured on {place.told}: {notes}")
+        raise StageError(f"{' and '.join(map(str, paths))} can't be measured on {place.told}: {notes}", code="MKD-431")
 
 
 def _compared(samples_ms: dict[str, list[list[float]]], models: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -118,11 +121,13 @@ def _subject(paths: Sequence[Path], profile: Profile, cache: Cache, folder: Path
             raise ConfigError(
                 f"{path} holds {len(one.models)} models ({names}), and two files are compared model by model",
                 hint=f"give a model file, or BUNDLE:DEPLOYMENT, as {path}:{one.models[0].name}",
+                code="MKD-271",
             )
     if first.images.shape[1:] != second.images.shape[1:]:
         raise ConfigError(
             f"{paths[0]} takes {list(first.images.shape[1:])}, {paths[1]} takes {list(second.images.shape[1:])}",
             hint="models of one input can be compared",
+            code="MKD-271",
         )
     named = tuple(
         replace(model, name=f"{letter}: {model.name}")
@@ -146,7 +151,7 @@ def _one(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subject:
     chosen = tuple(model for model in subject.models if model.name == deployment)
     if not chosen:
         known = ", ".join(model.name for model in subject.models)
-        raise ConfigError(f"{bundle} has no model {deployment!r}", hint=f"its models: {known}")
+        raise ConfigError(f"{bundle} has no model {deployment!r}", hint=f"its models: {known}", code="MKD-270")
     return replace(subject, models=chosen)
 
 
@@ -155,15 +160,17 @@ def _check_there(path: Path) -> None:
     from mobilekd.release.manifest import MANIFEST
 
     if not path.exists():
-        raise ConfigError(
-            f"{path}: no such file", hint=f"give a bundle, its folder, or a model file ({', '.join(_LONE_MODELS)})"
-        )
+        raise ConfigError(f"{path}: no such file", hint=_SUBJECTS, code="MKD-270")
+    if path.is_file() and path.suffix != ".zip" and not zipfile.is_zipfile(path):
+        raise ConfigError(f"{path} is neither a bundle nor a model", hint=_SUBJECTS, code="MKD-273")
     if path.is_dir() and not (path / MANIFEST).is_file():
         inside = path / "bundle"
         there = (
             inside if (inside / MANIFEST).is_file() else "the .mobilekd.zip of a build, or the folder `bundle` in it"
         )
-        raise ConfigError(f"{path} is a folder without {MANIFEST}, so it is no bundle", hint=f"give {there}")
+        raise ConfigError(
+            f"{path} is a folder without {MANIFEST}, so it is no bundle", hint=f"give {there}", code="MKD-270"
+        )
 
 
 def _of_bundle(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subject:
@@ -174,7 +181,7 @@ def _of_bundle(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subj
 
     unpacked = unpack_models(path, folder)
     count = max(1, profile.device.images)
-    found = _test_split(unpacked.dataset, cache)
+    found = find_test_split(unpacked.dataset, cache)
     if found is None:
         return Subject(tuple(unpacked.models), np.load(unpacked.input), None, "reference image", unpacked.top1)
     rule: Preprocessing = unpacked.preprocessing
@@ -196,18 +203,6 @@ def _mapped(folder: Path) -> "Iterator[tuple[NDArray[np.uint8], NDArray[np.int64
     )
 
 
-def _test_split(dataset: "DatasetEntry", cache: Cache) -> Path | None:
-    """Return the cached data set whose test split has the digests that the bundle names; None where there is none."""
-    if not dataset.test_files:
-        return None
-    for entry in cache.entries("data"):
-        if all(entry.files.get(name) == digest for name, digest in dataset.test_files.items()):
-            checked = cache.find("data", entry.key).entry
-            if checked is not None:
-                return checked.path
-    return None
-
-
 def _lone(path: Path) -> Subject:
     import numpy as np
 
@@ -216,16 +211,19 @@ def _lone(path: Path) -> Subject:
 
     backend: Backend = BACKENDS.load(_LONE_MODELS[path.suffix])()
     if lack := backend.missing():
-        raise MissingToolError(lack)
+        raise MissingToolError(lack, code="MKD-302")
     try:
         facts = backend.describe(path)
     except StageError as refusal:  # no stage of ours made the file: it is the user's to mend
-        raise ConfigError(refusal.message, hint=refusal.hint or f"is {path.suffix} what the file is?") from refusal
+        raise ConfigError(
+            refusal.message, hint=refusal.hint or f"is {path.suffix} what the file is?", code="MKD-273"
+        ) from refusal
     batch, *sides = facts.input.shape
     if batch != 1 or len(sides) != 3:
         raise ConfigError(
             f"{path} takes {list(facts.input.shape)}, and one image is measured at a time",
             hint="export it for one image: [1, channels, height, width] or [1, height, width, channels]",
+            code="MKD-271",
         )
     channels_first = sides if facts.input.layout == "NCHW" else [sides[-1], *sides[:-1]]
     image = np.random.default_rng(0).normal(size=(1, *channels_first)).astype(np.float32)

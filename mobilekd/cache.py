@@ -154,6 +154,10 @@ class Cache:
             folder.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
 
+    def artifact_path(self, stage: str, key: str) -> Path:
+        """Return where the files of a key lie, or would."""
+        return self._folder(stage, key) / "artifact"
+
     def _folder(self, stage: str, key: str) -> Path:
         return self.root / "stages" / stage / key
 
@@ -171,7 +175,9 @@ class Cache:
             stream = path.open("w")
         except (PermissionError, NotADirectoryError, FileExistsError) as cause:
             hint = "choose another place with --cache DIR or MOBILEKD_CACHE"
-            raise ConfigError(f"the cache {self.root} can't be written: {cause.strerror}", hint=hint) from cause
+            raise ConfigError(
+                f"the cache {self.root} can't be written: {cause.strerror}", hint=hint, code="MKD-260"
+            ) from cause
         with stream:
             yield stream.fileno()
 
@@ -185,7 +191,7 @@ def alone_in_cache(root: Path) -> Iterator[None]:
     """
     with (root / _USERS_LOCK).open("w") as stream:
         if not _try_lock(stream.fileno()):
-            raise ConfigError(f"a build is running in {root}", hint="wait for its end")
+            raise ConfigError(f"a build is running in {root}", hint="wait for its end", code="MKD-261")
         yield
 
 
@@ -200,7 +206,7 @@ def full_disk_is_told(folder: Path) -> Iterator[None]:
         place = getattr(cause, "filename", None) or folder
         free = _free_bytes(folder)
         hint = "free some space (mobilekd cache prune), or choose another place with --cache DIR"
-        raise StageError(f"no space left for {place}: {free:,} bytes are free", hint=hint) from cause
+        raise StageError(f"no space left for {place}: {free:,} bytes are free", hint=hint, code="MKD-430") from cause
 
 
 def _is_disk_full(cause: OSError | RuntimeError, folder: Path) -> bool:

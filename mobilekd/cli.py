@@ -13,19 +13,24 @@ from typer.exceptions import TyperException
 from mobilekd import __version__
 from mobilekd.cli_bundle import bundle_app
 from mobilekd.cli_devices import devices_app
+from mobilekd.cli_explain import explain
+from mobilekd.cli_release import gate
+from mobilekd.cli_store import add_store_commands
 from mobilekd.cli_train import sweep, train
 from mobilekd.errors import (
+    CODE_INTERRUPTED,
     EXIT_INTERRUPTED,
     EXIT_OK,
     ConfigError,
     MissingToolError,
     MobilekdError,
-    OverBudgetError,
 )
-from mobilekd.failures import report_bug, show_failure, show_usage
+from mobilekd.failures import report_bug, show_failure, show_trouble, show_usage
 from mobilekd.options import (
+    AgainstOption,
     BisectOption,
     BoundOption,
+    BudgetOption,
     BundleArgument,
     CacheOption,
     DataOption,
@@ -33,6 +38,8 @@ from mobilekd.options import (
     FreshOption,
     ImagesOption,
     JsonOption,
+    JunitOption,
+    MarkdownOption,
     ModeOption,
     OnOption,
     OutOption,
@@ -40,7 +47,9 @@ from mobilekd.options import (
     ProfileOption,
     RemeasureOption,
     SetOption,
+    SharedCacheOption,
     SkipOption,
+    StrictOption,
     TensorboardOption,
     UntilOption,
     device_overrides,
@@ -59,8 +68,11 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(toolchain_app, name="toolchain")
 app.add_typer(cache_app, name="cache")
 app.add_typer(devices_app, name="devices")
+add_store_commands(app)
 app.command()(train)
 app.command()(sweep)
+app.command()(gate)
+app.command()(explain)
 
 
 @app.command()
@@ -76,25 +88,32 @@ def build(
     skip_bad_images: SkipOption = False,
     out: OutOption = Path("dist"),
     tensorboard: TensorboardOption = None,
+    budget: BudgetOption = None,
+    against: AgainstOption = None,
+    strict: StrictOption = False,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
     cache: CacheOption = None,
+    shared_cache: SharedCacheOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Build a model bundle: train, distill, quantize, convert, prove, measure, pack."""
     from mobilekd import config, delivery, show
     from mobilekd import pipeline as pipelines
+    from mobilekd.gating import Outcome, limits_of
     from mobilekd.plan import Again
-    from mobilekd.release.budgets import over_budget
 
     overrides = overrides_of(set_, data, skip_bad_images=skip_bad_images)
     target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
-    again = Again(everything=fresh, measurements=remeasure)
-    with open_workshop(cache, tensorboard) as workshop:
+    outcome = Outcome(strict, junit, markdown)
+    outcome.check()
+    limits, again = limits_of(target.budget, budget, against), Again(everything=fresh, measurements=remeasure)
+    with open_workshop(cache, tensorboard, shared_cache) as workshop:
         result = pipelines.build(chosen, target, workshop, until=until, again=again)
     delivered = delivery.deliver(result, out)
-    over = over_budget(target, delivery.parity_rows(result), delivery.latency_rows(result))
-    show.show_build(delivery.summary(result, delivered, over), as_json=as_json)
-    if over:
-        raise OverBudgetError("\n".join(over), hint="the bundle is built; the budgets stand in [budget] of the profile")
+    gates = limits.of_build(result)
+    show.show_build(delivery.summary(result, delivered, gates), gates, as_json=as_json)
+    outcome.finish(delivered.folder.name, gates)
 
 
 @app.command()
@@ -109,6 +128,7 @@ def plan(
     data: DataOption = None,
     skip_bad_images: SkipOption = False,
     cache: CacheOption = None,
+    shared_cache: SharedCacheOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show what a build would run, what it would reuse, and why."""
@@ -119,7 +139,7 @@ def plan(
     overrides = overrides_of(set_, data, skip_bad_images=skip_bad_images)
     target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
     again = Again(everything=fresh, measurements=remeasure)
-    with open_workshop(cache) as workshop:
+    with open_workshop(cache, shared=shared_cache) as workshop:
         planned = pipelines.plan(chosen, target, workshop, until=until, again=again)
     show.show_plan(planned, as_json=as_json)
 
@@ -202,7 +222,9 @@ def parity(
 
     if bound is not None and not bisect:
         raise ConfigError(
-            "--bound counts with --bisect only", hint=f"mobilekd parity {bundle} --bisect --bound {bound:g}"
+            "--bound counts with --bisect only",
+            hint=f"mobilekd parity {bundle} --bisect --bound {bound:g}",
+            code="MKD-204",
         )
     if not bisect:
         show_parity(recorded_parity(bundle), as_json=as_json)
@@ -228,7 +250,9 @@ def doctor(
         checks = doctors.examine(pipeline, profile, workshop.cache, workshop.toolchains)
     show.show_checks(checks, as_json=as_json)
     if broken := [one for one in checks if one.is_needed and not one.is_ok]:
-        raise MissingToolError(f"{broken[0].name} can't be built here", hint="; ".join(one.mend for one in broken))
+        raise MissingToolError(
+            f"{broken[0].name} can't be built here", hint="; ".join(one.mend for one in broken), code="MKD-307"
+        )
 
 
 @app.command("list")
@@ -277,7 +301,7 @@ def toolchain_install(name: Annotated[str, typer.Argument(metavar="NAME")] = "on
     from mobilekd.plugins import choices
 
     if name not in toolchain.names():
-        raise ConfigError(f"there is no toolchain {name!r}", hint=choices(name, toolchain.names()))
+        raise ConfigError(f"there is no toolchain {name!r}", hint=choices(name, toolchain.names()), code="MKD-206")
     with open_workshop(None) as workshop:
         python = toolchain.install(name, workshop.toolchains, workshop.watcher)
     print(python)
@@ -350,10 +374,13 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_OK
+    except OSError as trouble:
+        return show_trouble(trouble)
     except Exception as bug:  # noqa: BLE001 - the one place: a bug of ours must not end in a page of traceback
         return report_bug(bug)
     if code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code
-        print("interrupted; the same command goes on from the last finished stage", file=sys.stderr)
+        said = "interrupted; the same command goes on from the last finished stage"
+        print(f"{said} [{CODE_INTERRUPTED}]", file=sys.stderr)
     return code
 
 

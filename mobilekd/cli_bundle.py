@@ -2,10 +2,24 @@
 
 import typer
 
-from mobilekd.options import BundleArgument, JsonOption
+from mobilekd.cli_app import bundle_app_files
+from mobilekd.cli_diff import bundle_diff
+from mobilekd.cli_sign import keygen, sign
+from mobilekd.options import (
+    BundleArgument,
+    JsonOption,
+    NoRunOption,
+    RequireOption,
+    SignatureOption,
+    TrustedOption,
+)
 from mobilekd.workplace import watched
 
 bundle_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What is in a bundle, and is it whole?")
+bundle_app.command("app")(bundle_app_files)
+bundle_app.command("diff")(bundle_diff)
+bundle_app.command()(keygen)
+bundle_app.command()(sign)
 
 
 @bundle_app.command("inspect")
@@ -18,11 +32,23 @@ def bundle_inspect(*, bundle: BundleArgument, as_json: JsonOption = False) -> No
 
 
 @bundle_app.command("verify")
-def bundle_verify(*, bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Check every digest of a bundle, and run each model on its reference input."""
+def bundle_verify(
+    *,
+    bundle: BundleArgument,
+    key: TrustedOption = None,
+    signature: SignatureOption = None,
+    require_signature: RequireOption = False,
+    no_run: NoRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check who signed a bundle and every digest of it, and run each model on its reference input."""
     from mobilekd.release.bundle import verify
+    from mobilekd.release.reference import HOST
+    from mobilekd.release.reruns import NO_RUNS
+    from mobilekd.release.signature import Trust
     from mobilekd.show_bundle import show_verification
 
+    trust = Trust(tuple(key or ()), signature, require_signature)
     with watched():
-        report = verify(bundle)
+        report = verify(bundle, NO_RUNS if no_run else HOST, trust)
     show_verification(report, as_json=as_json)

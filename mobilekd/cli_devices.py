@@ -72,7 +72,9 @@ def devices_doctor(
     if broken := [one for one in checks if one.is_needed and not one.is_ok]:
         names = ", ".join(one.name for one in broken)
         raise MissingToolError(
-            f"{target.name} can't be measured as its profile asks: {names}", hint=device_tools.remedy(broken)
+            f"{target.name} can't be measured as its profile asks: {names}",
+            hint=device_tools.remedy(broken),
+            code="MKD-304",
         )
 
 

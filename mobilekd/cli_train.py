@@ -11,6 +11,7 @@ from mobilekd.options import (
     FreshOption,
     JsonOption,
     SetOption,
+    SharedCacheOption,
     SkipOption,
     TensorboardOption,
     overrides_of,
@@ -49,6 +50,7 @@ def train(
     fresh: FreshOption = False,
     tensorboard: TensorboardOption = None,
     cache: CacheOption = None,
+    shared_cache: SharedCacheOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Train a teacher, and distill a student from it; no conversion."""
@@ -61,7 +63,7 @@ def train(
     overrides = [*train_overrides(options), *overrides_of(set_, data, skip_bad_images=skip_bad_images)]
     chosen = config.load_pipeline(pipeline or default_pipeline(data), overrides)
     target = config.load_profile(_PROFILE, overrides)
-    with open_workshop(cache, tensorboard) as workshop:
+    with open_workshop(cache, tensorboard, shared_cache) as workshop:
         result = pipelines.build(
             train_pipeline(chosen, baseline=baseline), target, workshop, again=Again(everything=fresh)
         )
@@ -104,6 +106,7 @@ def sweep(
     data: DataOption = None,
     skip_bad_images: SkipOption = False,
     cache: CacheOption = None,
+    shared_cache: SharedCacheOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Train every combination of teachers, students, methods and options, and rank them; the same command goes on."""
@@ -120,6 +123,6 @@ def sweep(
         profile=profile,
         overrides=tuple(overrides_of(set_, data, skip_bad_images=skip_bad_images)),
     )
-    with open_workshop(cache) as workshop:
+    with open_workshop(cache, shared=shared_cache) as workshop:
         document = run_sweep(plan, workshop, study or str(out / "study.journal"), out)
     show_sweep.show_sweep(document, out, as_json=as_json)

@@ -127,7 +127,9 @@ def log_ratios(
     """
     counts = len(first_blocks_ms), len(second_blocks_ms)
     if counts[0] != counts[1] or counts[0] % blocks_per_round:
-        raise DeviceError(f"{counts[0]} and {counts[1]} blocks are not whole rounds of {blocks_per_round} a model")
+        raise DeviceError(
+            f"{counts[0]} and {counts[1]} blocks are not whole rounds of {blocks_per_round} a model", code="MKD-508"
+        )
     tick_ms = _tick_ms(first_blocks_ms, second_blocks_ms)
     first, second = (
         [_log_median(block, tick_ms) for block in blocks] for blocks in (first_blocks_ms, second_blocks_ms)
@@ -182,6 +184,7 @@ def _largest_rejected(rounds: int, confidence: float) -> int:
         raise DeviceError(
             f"{rounds} rounds can't give an interval of {confidence * 100:g} %",
             hint=f"measure at least {needed} rounds, or ask for less confidence",
+            code="MKD-508",
         )
     chances = [1.0]  # of each rank sum, with the ranks so far
     for rank in range(1, rounds + 1):
@@ -203,6 +206,7 @@ def _log_median(block_ms: Sequence[float], tick_ms: float) -> float:
         raise DeviceError(
             f"a block of {len(rounded)} runs has a time that is not above 0 ms, or none",
             hint="a clock that is too coarse shows 0: time several inferences as one run",
+            code="MKD-508",
         )
     median = statistics.median_grouped(rounded, tick_ms) if tick_ms else statistics.median(rounded)
     return math.log(median)

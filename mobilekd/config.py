@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +11,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mobilekd.device.cpus import CPUS, EMULATED_ABIS
-from mobilekd.errors import ConfigError
+from mobilekd.errors import ConfigError, first_code, one_line
+from mobilekd.paths import path_of
 from mobilekd.plugins import BACKENDS, STAGES, choices
 from mobilekd.profile import Profile
 from mobilekd.stage import Stage
+from mobilekd.toml_file import MOST_LEVELS, is_flat, read_toml
 from mobilekd.validation import Origin, shown, validate
 
 Kind = Literal["pipelines", "devices"]
 
 _NOUN = {"pipelines": "pipeline", "devices": "profile"}
 PROFILE_PREFIX = "profile"
+_SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +74,17 @@ def find(kind: Kind, name: str) -> Path:
         ConfigError: There is no such file; the hint lists the shipped names.
     """
     if name.endswith(".toml") or "/" in name:
-        if Path(name).is_file():
-            return Path(name)
-        raise ConfigError(f"{name} is not a file", hint=f"shipped {kind}: {', '.join(shipped_names(kind))}")
+        if path_of(name).is_file():
+            return path_of(name)
+        raise ConfigError(
+            f"{one_line(name, _SHOWN_CHARACTERS)} is not a file",
+            hint=f"shipped {kind}: {', '.join(shipped_names(kind))}",
+            code="MKD-201",
+        )
     if name not in shipped_names(kind):
         hint = f"{choices(name, shipped_names(kind))}, or a path to a .toml file"
-        raise ConfigError(f"there is no {_NOUN[kind]} {name!r}", hint=hint)
+        raise ConfigError(f"there is no {_NOUN[kind]} {one_line(name)!r}", hint=hint, code="MKD-201")
     return shipped_folder(kind) / f"{name}.toml"
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file.
-
-    Raises:
-        ConfigError: It can't be read, or is not TOML; the message names the line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        return tomllib.loads(text)
-    except OSError as cause:
-        raise ConfigError(f"{path} can't be read: {cause.strerror}") from cause
-    except (ValueError, RecursionError) as cause:
-        at = re.search(r"at line (\d+)", str(cause))
-        line = at[1] if at else "end"
-        raise ConfigError(f"{path}:{line}: {cause}", hint="the format is TOML: https://toml.io") from cause
 
 
 def parse_override(text: str) -> Override:
@@ -112,11 +101,14 @@ def parse_override(text: str) -> Override:
     """
     key, equals, value = text.partition("=")
     keys = tuple(part.strip() for part in key.split("."))
+    told = f"--set {one_line(text)}"
     if not equals or not all(keys):
-        raise ConfigError(f"--set {text} is not KEY=VALUE", hint="for example --set distill.epochs=5")
+        raise ConfigError(f"{told} is not KEY=VALUE", hint="for example --set distill.epochs=5", code="MKD-205")
+    if len(keys) > MOST_LEVELS:
+        raise ConfigError(f"{told}: the key has {len(keys)} parts, at most {MOST_LEVELS} are known", code="MKD-205")
     with contextlib.suppress(ValueError, RecursionError):
         table = tomllib.loads(f"value = {value}")
-        if table.keys() == {"value"}:
+        if table.keys() == {"value"} and is_flat(table):
             return Override(keys, table["value"], f"--set {text}")
     return Override(keys, value, f"--set {text}")
 
@@ -157,7 +149,8 @@ def load_pipeline(name: str, overrides: Sequence[Override] = ()) -> Pipeline:
             refusals.append(refusal)
     if refusals:
         hints = dict.fromkeys(one.hint for one in refusals if one.hint)
-        raise ConfigError("\n".join(one.message for one in refusals), hint="; ".join(hints))
+        code = first_code(refusals, ConfigError.exit_code)
+        raise ConfigError("\n".join(one.message for one in refusals), hint="; ".join(hints), code=code)
     return Pipeline(head.name, head.description, head.seed, tuple(stages))
 
 
@@ -172,13 +165,15 @@ def _check_stage_names(head: _PipelineHead, tables: Mapping[str, Any], origin: O
     for index, name in enumerate(head.stages):
         STAGES.check(name, origin.where(f"stages[{index}]"))
         if name in head.stages[:index]:
-            raise ConfigError(f"{origin.where(f'stages[{index}]')} is {name!r} for the second time")
+            raise ConfigError(f"{origin.where(f'stages[{index}]')} is {name!r} for the second time", code="MKD-221")
     for name, table in tables.items():
         if name not in head.stages:
             known = (*_PipelineHead.model_fields, *head.stages)
-            raise ConfigError(f"{origin.where(name)} is not a stage of this pipeline", hint=choices(name, known))
+            raise ConfigError(
+                f"{origin.where(name)} is not a stage of this pipeline", hint=choices(name, known), code="MKD-221"
+            )
         if not isinstance(table, dict):
-            raise ConfigError(f"{origin.where(name)} is {shown(table)}; a table of options is needed")
+            raise ConfigError(f"{origin.where(name)} is {shown(table)}; a table of options is needed", code="MKD-221")
 
 
 def _check_deployments(profile: Profile, origin: Origin) -> None:
@@ -187,9 +182,11 @@ def _check_deployments(profile: Profile, origin: Origin) -> None:
         BACKENDS.check(one.backend, origin.where(f"deploy[{index}].backend"))
         if one.io == "int8" and one.precision != "int8":
             where = origin.where(f"deploy[{index}].io")
-            raise ConfigError(f'{where} is "int8" with precision {one.precision!r}', hint='io = "float32"')
+            raise ConfigError(
+                f'{where} is "int8" with precision {one.precision!r}', hint='io = "float32"', code="MKD-230"
+            )
         if one.name in names:
-            raise ConfigError(f"{origin.where(f'deploy[{index}]')} is {one.name!r} for the second time")
+            raise ConfigError(f"{origin.where(f'deploy[{index}]')} is {one.name!r} for the second time", code="MKD-230")
         names.add(one.name)
 
 
@@ -197,11 +194,14 @@ def _check_device(profile: Profile, origin: Origin) -> None:
     name, abi = profile.device.cpu, profile.target.abi
     where = origin.where("device.cpu")
     if name and name not in CPUS:
-        raise ConfigError(f"{where} is {name!r}; the emulator has no such CPU", hint=choices(name, CPUS))
+        raise ConfigError(
+            f"{where} is {name!r}; the emulator has no such CPU", hint=choices(name, CPUS), code="MKD-231"
+        )
     if name and abi not in EMULATED_ABIS:
         raise ConfigError(
             f"{where} is {name!r}, and the emulator has no {abi} CPUs",
             hint=f"leave device.cpu out, or take a target.abi of {', '.join(EMULATED_ABIS)}",
+            code="MKD-231",
         )
 
 
@@ -210,11 +210,15 @@ def _apply(values: dict[str, Any], overrides: Sequence[Override], path: Path) ->
     values = copy.deepcopy(values)
     for one in overrides:
         if not one.keys:
-            raise ConfigError(f"{one.text} names no key", hint="for example --set profile.benchmark.timed_runs=50")
+            raise ConfigError(
+                f"{one_line(one.text)} names no key",
+                hint="for example --set profile.benchmark.timed_runs=50",
+                code="MKD-205",
+            )
         table = values
         for part in one.keys[:-1]:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise ConfigError(f"{one.text}: {part!r} of {path} is not a table")
+                raise ConfigError(f"{one_line(one.text)}: {one_line(part)!r} of {path} is not a table", code="MKD-205")
         table[one.keys[-1]] = one.value
     return values, Origin(path, overrides={".".join(one.keys): one.text for one in overrides})

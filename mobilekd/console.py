@@ -14,13 +14,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mobilekd.errors import MobilekdError
+from mobilekd.errors import MobilekdError, one_line
 from mobilekd.stage import Bar
+from mobilekd.units import printable
 
 _PLAIN_EVERY_S = 10.0
 _PLAIN_WIDTH = 200
 _BAR_WIDTH = 28
 _INDENT = "  "
+_LINE_CHARACTERS = 2000
+"""Of a line of an error: a value may be of any length, and what a device or a library says, too."""
 
 
 class Console:
@@ -79,9 +82,14 @@ class Console:
     def fail(self, failure: MobilekdError) -> None:
         """Show a failure of the user's, and what to do next."""
         self._stop_live()
-        self._print(Text.assemble(("error: ", "bold red"), failure.message))
+        first, *others = failure.message.split("\n")
+        self._print(Text.assemble(("error: ", "bold red"), _shown(first), (f" [{failure.code}]", "dim")))
+        for line in others:
+            self._print(Text(_shown(line)))
         if failure.hint:
-            self._print(Text.assemble(("hint: ", "bold cyan"), failure.hint))
+            self._print(Text.assemble(("hint: ", "bold cyan"), "\n".join(map(_shown, failure.hint.split("\n")))))
+        if self.is_terminal:
+            self._print(Text(f"more: mobilekd explain {failure.code}", "dim"))
 
     def close(self) -> None:
         """Take the bars away; safe to call twice."""
@@ -108,6 +116,11 @@ class Console:
         if self._live:
             self._live.stop()
             self._live = None
+
+
+def _shown(line: str) -> str:
+    """Return a line of an error without what would steer the terminal, and not longer than one can read."""
+    return one_line(line.expandtabs(), _LINE_CHARACTERS)
 
 
 class _Bar(BarColumn):
@@ -179,11 +192,11 @@ def print_json(document: object) -> None:
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print one table on stdout."""
+    """Print one table on stdout; what a terminal would obey is written out."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     RichConsole(highlight=False, width=width).print(table)

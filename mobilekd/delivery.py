@@ -13,6 +13,7 @@ from mobilekd.cache import full_disk_is_told
 from mobilekd.errors import ConfigError
 from mobilekd.pipeline import BuildResult
 from mobilekd.record import write_record
+from mobilekd.release.gates import Gate
 
 _RECORD = "build.json"
 
@@ -48,14 +49,16 @@ def deliver(result: BuildResult, out: Path) -> Delivery:
                 return Delivery(folder, None, None, None)
             _replace_file(bundle.path / "bundle.zip", archive)
     except (PermissionError, NotADirectoryError, FileExistsError) as cause:
-        raise ConfigError(f"{cause.filename} can't be written: {cause.strerror}", hint="choose --out DIR") from cause
+        raise ConfigError(
+            f"{cause.filename} can't be written: {cause.strerror}", hint="choose --out DIR", code="MKD-262"
+        ) from cause
     report = folder / "report.html"
     return Delivery(
         folder, archive, digest_file(bundle.path / "bundle" / "manifest.json"), report if report.is_file() else None
     )
 
 
-def summary(result: BuildResult, delivery: Delivery, over_budget: Sequence[str]) -> dict[str, Any]:
+def summary(result: BuildResult, delivery: Delivery, gates: Sequence[Gate]) -> dict[str, Any]:
     """Return what `mobilekd build --json` prints."""
     return {
         "bundle": str(delivery.archive) if delivery.archive else None,
@@ -71,7 +74,8 @@ def summary(result: BuildResult, delivery: Delivery, over_budget: Sequence[str])
         ],
         "parity": parity_rows(result),
         "latency": latency_rows(result),
-        "over_budget": list(over_budget),
+        "over_budget": [gate.sentence() for gate in gates if gate.verdict == "over"],
+        "gates": [gate.to_json() for gate in gates],
     }
 
 
@@ -83,7 +87,7 @@ def parity_rows(result: BuildResult) -> list[dict[str, Any]]:
 def latency_rows(result: BuildResult) -> list[dict[str, Any]]:
     """Return the rows of latency.json, each with where and when it was measured; raw samples stay in the bundle."""
     document = _document(result.newest(LatencyReport), "latency.json")
-    where = {key: document[key] for key in ("ran_on", "on_target", "measured") if key in document}
+    where = {key: document[key] for key in ("ran_on", "on_target", "place", "measured") if key in document}
     return [{**where, **row} for row in document.get("rows", [])]
 
 
@@ -96,7 +100,9 @@ def _document(artifact: Artifact | None, name: str) -> Mapping[str, Any]:
 
 def _check_ours(folder: Path) -> None:
     if folder.exists() and not (folder / _RECORD).is_file():
-        raise ConfigError(f"{folder} exists and no build made it", hint="move it away, or choose another --out DIR")
+        raise ConfigError(
+            f"{folder} exists and no build made it", hint="move it away, or choose another --out DIR", code="MKD-262"
+        )
 
 
 def _fill(folder: Path, result: BuildResult, bundle: Bundle | None) -> None:

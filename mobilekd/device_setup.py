@@ -88,7 +88,7 @@ def need_tools(profile: Profile, state: Path, *, with_machine: bool) -> None:
     missing = [tool for tool in tools if tool.is_needed and not tool.is_ok]
     if missing:
         names = ", ".join(tool.name for tool in missing)
-        raise MissingToolError(f"the emulator of {profile.name} misses: {names}", hint=remedy(missing))
+        raise MissingToolError(f"the emulator of {profile.name} misses: {names}", hint=remedy(missing), code="MKD-304")
 
 
 def _check_emulated(profile: Profile) -> None:
@@ -96,17 +96,20 @@ def _check_emulated(profile: Profile) -> None:
         raise ConfigError(
             f"profile {profile.name} is for {profile.target.abi}; emulated are {' and '.join(cpus.EMULATED_ABIS)}",
             hint="mobilekd devices list shows what each profile is measured on",
+            code="MKD-231",
         )
     if not profile.device.cpu:
         raise ConfigError(
             f"profile {profile.name} names no CPU to emulate",
             hint=f"--set profile.device.cpu=NAME; known: {', '.join(cpus.CPUS)}",
+            code="MKD-231",
         )
     if not deployed_backends(profile):
         names = ", ".join(dict.fromkeys(one.backend for one in profile.deploy))
         raise ConfigError(
             f"profile {profile.name} has no backend with a runtime for devices: {names}",
             hint=f"those that do: {', '.join(runtimes.backends())}",
+            code="MKD-232",
         )
 
 
@@ -176,7 +179,9 @@ def _expect(done: Completed, code: int, failure: str) -> None:
     if done.returncode != code:
         said = (done.stdout.strip() or done.stderr.strip() or "it said nothing").splitlines()[-1]
         raise DeviceError(
-            f"{failure} on the emulated CPU: exit code {done.returncode}, {said}", hint="mobilekd devices doctor"
+            f"{failure} on the emulated CPU: exit code {done.returncode}, {said}",
+            hint="mobilekd devices doctor",
+            code="MKD-511",
         )
 
 
@@ -205,6 +210,7 @@ def _told(state: Path) -> Iterator[None]:
             raise ConfigError(
                 f"{cause.filename or state} can't be written: {cause.strerror}",
                 hint="choose another folder: MOBILEKD_CACHE=DIR mobilekd devices setup",
+                code="MKD-262",
             ) from cause
         if cause.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
@@ -219,6 +225,7 @@ def _full(state: Path, said: str) -> StageError:
     return StageError(
         f"no space is left ({_free_bytes(state):,} bytes in {state}): {said}",
         hint="mobilekd cache prune, or another disk: MOBILEKD_CACHE=DIR mobilekd devices setup",
+        code="MKD-430",
     )
 
 

@@ -123,11 +123,11 @@ def _version(name: str, words: tuple[str, ...]) -> str:
     """Return the first line that a program prints of itself; its path where no words make it tell a version."""
     where = shutil.which(name)
     if where is None:
-        raise MissingToolError(f"{name} is not on PATH")
+        raise MissingToolError(f"{name} is not on PATH", code="MKD-301")
     if not words:
         return where
     try:
         done = subprocess.run([where, *words], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as cause:
-        raise MissingToolError(f"{where} does not start: {cause}") from cause
+        raise MissingToolError(f"{where} does not start: {cause}", code="MKD-301") from cause
     return (done.stdout + done.stderr).strip().partition("\n")[0]

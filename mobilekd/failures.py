@@ -1,5 +1,6 @@
 """How a command that failed ends: what is shown on stderr, with which exit code. MOBILEKD_DEBUG shows tracebacks."""
 
+import errno
 import os
 import sys
 import traceback
@@ -9,7 +10,12 @@ from pathlib import Path
 from typer.exceptions import TyperException
 
 from mobilekd import __version__
-from mobilekd.errors import EXIT_BUG, MobilekdError
+from mobilekd.errors import CODE_BUG, CODE_USAGE, EXIT_BUG, ConfigError, MobilekdError, StageError, one_line
+
+_SHOWN_CHARACTERS = 400
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR}
+"""What a path that the user gave is refused with, whichever command reads or writes it."""
 
 
 def show_usage(usage: TyperException) -> int:
@@ -19,7 +25,7 @@ def show_usage(usage: TyperException) -> int:
         print(message, file=sys.stderr)
         return usage.exit_code
     command = getattr(getattr(usage, "ctx", None), "command_path", "mobilekd")
-    print(f"error: {message}\nhint: {command} --help", file=sys.stderr)
+    print(f"error: {one_line(message, _SHOWN_CHARACTERS)} [{CODE_USAGE}]\nhint: {command} --help", file=sys.stderr)
     return usage.exit_code
 
 
@@ -33,6 +39,17 @@ def show_failure(failure: MobilekdError) -> int:
     return failure.exit_code
 
 
+def show_trouble(trouble: OSError) -> int:
+    """Show what the system refused, such as a file that may not be written; another OSError is a bug."""
+    where = f"{one_line(os.fsdecode(trouble.filename), _SHOWN_CHARACTERS)}: " if trouble.filename else ""
+    if trouble.errno in _FULL:
+        hint = "free some space (mobilekd cache prune), or choose another place with --cache DIR"
+        return show_failure(StageError(f"{where}{trouble.strerror}", hint=hint, code="MKD-430"))
+    if trouble.errno in _REFUSED:
+        return show_failure(ConfigError(f"{where}{trouble.strerror}", code="MKD-202"))
+    return report_bug(trouble)
+
+
 def report_bug(bug: Exception) -> int:
     """Write the traceback of a bug to a file, show one line, and return the exit code."""
     import tempfile
@@ -43,5 +60,6 @@ def report_bug(bug: Exception) -> int:
     log.write_text(head + "".join(traceback.format_exception(bug)), encoding="utf-8", errors="backslashreplace")
     if os.environ.get("MOBILEKD_DEBUG"):
         traceback.print_exception(bug)
-    print(f"error: a bug of mobilekd: {type(bug).__name__}: {bug}\nhint: please report it with {log}", file=sys.stderr)
+    said = one_line(f"{type(bug).__name__}: {bug}", _SHOWN_CHARACTERS)
+    print(f"error: a bug of mobilekd: {said} [{CODE_BUG}]\nhint: please report it with {log}", file=sys.stderr)
     return EXIT_BUG

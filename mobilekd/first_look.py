@@ -82,11 +82,15 @@ def look_at(path: Path) -> FirstLook:
         if file := _npz_file(path):
             return _look_at_arrays(file)
         if path.is_file():
-            raise ConfigError(f"{str(path)!r} is a file; a folder of images, or an .npz file, is needed", hint=_LAYOUTS)
+            raise ConfigError(
+                f"{str(path)!r} is a file; a folder of images, or an .npz file, is needed",
+                hint=_LAYOUTS,
+                code="MKD-241",
+            )
         return _look_at_folder(path)
     except OSError as cause:
         raise ConfigError(
-            f"{cause.filename or path} can't be read: {cause.strerror}", hint="look at its permissions"
+            f"{cause.filename or path} can't be read: {cause.strerror}", hint="look at its permissions", code="MKD-240"
         ) from cause
 
 
@@ -146,7 +150,9 @@ def _look_at_folder(root: Path) -> FirstLook:
     good = sorted(one for one in seen if one)
     if not good:
         raise ConfigError(
-            f"{root}: none of {len(to_open)} image files can be read, {to_open[0]} the first", hint="mend the images"
+            f"{root}: none of {len(to_open)} image files can be read, {to_open[0]} the first",
+            hint="mend the images",
+            code="MKD-242",
         )
     in_both = _in_both(found) if has_val else ()
     return FirstLook(
@@ -173,11 +179,11 @@ def _layout(root: Path) -> Literal["train and val", "train", "classes"]:
     top = root / "train" if has_val or (root / "train").is_dir() else root
     for folder in (top, root / "val") if has_val else (top,):
         if not folder.is_dir():
-            raise ConfigError(f"{str(folder)!r} is not a folder", hint=_LAYOUTS)
+            raise ConfigError(f"{str(folder)!r} is not a folder", hint=_LAYOUTS, code="MKD-241")
         if not any(path.is_dir() for path in folder.iterdir()):
             loose = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
             beside = f"; {loose} image(s) lie in it directly" if loose else ""
-            raise ConfigError(f"{folder} has no folder of a class{beside}", hint=_LAYOUTS)
+            raise ConfigError(f"{folder} has no folder of a class{beside}", hint=_LAYOUTS, code="MKD-241")
     return "train and val" if has_val else "classes" if top == root else "train"
 
 

@@ -114,7 +114,9 @@ def snap_biases(model: ModelProto) -> ModelProto:
             continue
         steps = np.rint(index.constants[node.input[2]].astype(np.float64) / grid.astype(np.float64))
         if np.abs(steps).max() > np.iinfo(np.int32).max:
-            raise StageError(f"the bias {node.input[2]!r} does not fit int32 at its scale", hint="train longer")
+            raise StageError(
+                f"the bias {node.input[2]!r} does not fit int32 at its scale", hint="train longer", code="MKD-411"
+            )
         snapped[node.input[2]] = (steps * grid).astype(np.float32)
     for one in model.graph.initializer:
         if one.name in snapped:

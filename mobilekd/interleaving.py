@@ -144,7 +144,9 @@ def measure_interleaved(
     order: list[tuple[str, ...]] = []
     while len(order) < settings.rounds or not loop.has_enough(models, settings):
         if len(order) >= _MOST_TIMES_THE_ROUNDS * settings.rounds:
-            raise DeviceError(_too_short(settings, len(order)), hint="raise block_ms: a block has too few runs")
+            raise DeviceError(
+                _too_short(settings, len(order)), hint="raise block_ms: a block has too few runs", code="MKD-508"
+            )
         if order and settings.cooldown_s:
             sleep(settings.cooldown_s)
         order.append(tuple(rng.sample(models, len(models))))
@@ -169,6 +171,7 @@ class _Loop:
             raise DeviceError(
                 f"{model}: {len(samples)} of {runs} runs gave a time, or one was no positive number of milliseconds",
                 hint="a clock that is too coarse shows 0: time several inferences as one run",
+                code="MKD-508",
             )
         self.blocks.append(Block(model, number, started_s, samples))
         if self.watch:

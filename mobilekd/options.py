@@ -21,6 +21,12 @@ DataOption = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="
 SkipOption = Annotated[bool, typer.Option("--skip-bad-images", help="Go on without images that can't be read.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the bundle goes.")]
 CacheOption = Annotated[Path | None, typer.Option("--cache", metavar="DIR", help="Where finished stages are kept.")]
+SharedCacheOption = Annotated[
+    str,
+    typer.Option(
+        "--shared-cache", metavar="URL", help="Store of finished stages, for what --cache lacks: docs/store.md."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 BisectOption = Annotated[bool, typer.Option("--bisect", help="Name the first tensor that drifts, in every model.")]
 BoundOption = Annotated[
@@ -41,7 +47,42 @@ ModeOption = Annotated[
 DeviceImagesOption = Annotated[
     int | None, typer.Option("--images", metavar="N", min=1, help="Test images that every model answers there.")
 ]
+BudgetOption = Annotated[
+    list[str] | None, typer.Option("--budget", metavar="KEY=VALUE", help="One budget, as top1_drop=0.01. Repeatable.")
+]
+AgainstOption = Annotated[
+    Path | None, typer.Option("--against", metavar="BUNDLE", help="The last release, for the release_* budgets.")
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="A budget that was not measured fails too.")]
+JunitOption = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the budgets as JUnit XML.")]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the budgets as a Markdown table.")
+]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .mobilekd.zip, or a bundle folder.")]
+
+TrustedOption = Annotated[
+    list[Path] | None, typer.Option("--key", metavar="PUB", help="Public key that is trusted. Repeatable: any of them.")
+]
+SignatureOption = Annotated[
+    Path | None, typer.Option("--signature", metavar="FILE", help="Signature; BUNDLE.sig.json unless given.")
+]
+RequireOption = Annotated[bool, typer.Option("--require-signature", help="Refuse to go on without --key.")]
+NoRunOption = Annotated[bool, typer.Option("--no-run", help="Leave out the run of every model.")]
+KeyOption = Annotated[Path, typer.Option("--key", metavar="KEY", help="Private key, from keygen.")]
+PassphraseOption = Annotated[
+    Path | None, typer.Option("--passphrase-file", metavar="FILE", help="File whose first line is the passphrase.")
+]
+NoPassphraseOption = Annotated[bool, typer.Option("--no-passphrase", help="Write the key unencrypted.")]
+NewKeyOption = Annotated[Path, typer.Option("--out", metavar="KEY", help="Where the private key goes; KEY.pub beside.")]
+SignatureOutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Where the signature goes; BUNDLE.sig.json unless given.")
+]
+OpenssfOption = Annotated[
+    Path | None, typer.Option("--openssf", metavar="FILE", help="Write OpenSSF model-signing's signature there too.")
+]
+OpenssfKeyOption = Annotated[
+    Path | None, typer.Option("--openssf-key", metavar="EC_PEM", help="Private EC key for --openssf.")
+]
 
 
 def overrides_of(texts: Sequence[str] | None, data: Path | None, *, skip_bad_images: bool) -> list["Override"]:
@@ -63,14 +104,15 @@ def profile_overrides(texts: Sequence[str] | None) -> list["Override"]:
         ConfigError: One is of a pipeline's stage: nothing would read it.
     """
     from mobilekd.config import PROFILE_PREFIX
-    from mobilekd.errors import ConfigError
+    from mobilekd.errors import ConfigError, one_line
 
     found = overrides_of(texts, None, skip_bad_images=False)
     for one in found:
         if one.keys[0] != PROFILE_PREFIX:
             raise ConfigError(
-                f"{one.text}: this command reads no pipeline, only a profile",
+                f"{one_line(one.text)}: this command reads no pipeline, only a profile",
                 hint="--set profile.KEY=VALUE, as profile.benchmark.timed_runs=500",
+                code="MKD-205",
             )
     return found
 

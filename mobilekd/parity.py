@@ -48,9 +48,14 @@ def compare(
         2.0
     """
     if reference.shape != deployed.shape:
-        raise StageError(f"the deployed model gives logits {list(deployed.shape)}, the trained {list(reference.shape)}")
+        raise StageError(
+            f"the deployed model gives logits {list(deployed.shape)}, the trained {list(reference.shape)}",
+            code="MKD-422",
+        )
     if not np.isfinite(deployed).all():
-        raise StageError(f"{int((~np.isfinite(deployed)).any(axis=1).sum())} images give logits that are not finite")
+        raise StageError(
+            f"{int((~np.isfinite(deployed)).any(axis=1).sum())} images give logits that are not finite", code="MKD-422"
+        )
     answers, expected = deployed.argmax(axis=1), reference.argmax(axis=1)
     error = np.abs(deployed.astype(np.float64) - reference.astype(np.float64)) / step
     return Parity(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -10,12 +10,13 @@ from mobilekd.artifacts import Artifact
 from mobilekd.cache import Cache
 from mobilekd.config import Pipeline
 from mobilekd.entry import Entry
-from mobilekd.errors import MissingToolError, MobilekdError, StageError
+from mobilekd.errors import MissingToolError, MobilekdError, StageError, first_code
 from mobilekd.keys import key_of, key_parts
 from mobilekd.plan import ONCE, Again, PlannedStage, artifact, check_tools, make_plan, reuse_note, why_not_cached
 from mobilekd.processes import Runner, run_here
 from mobilekd.profile import Profile
 from mobilekd.scan import Scanner
+from mobilekd.shared_cache import HIT, UNSHARED, SharedCache
 from mobilekd.stage import Context, Inputs, Progress, Stage
 from mobilekd.wiring import expand, reads
 
@@ -55,13 +56,14 @@ class StageRecord:
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """A finished build."""
+    """A finished build; `shared` says what the shared cache did, None without one."""
 
     pipeline: Pipeline
     profile: Profile
     stages: tuple[StageRecord, ...]
     made: tuple[Artifact, ...]
     seconds: float
+    shared: dict[str, Any] | None = None
 
     def newest(self, kind: type[A]) -> A | None:
         """Return the newest artifact of a kind; None when the build stopped before it."""
@@ -77,7 +79,7 @@ class BuildResult:
 class Workshop:
     """Where a build works: the cache, the converters' environments, who watches, and where TensorBoard reads.
 
-    `run` runs a stage: in this process, or in all that torchrun started.
+    `run` runs a stage: in this process, or in all that torchrun started. `shared` is asked for what the cache lacks.
     """
 
     cache: Cache
@@ -85,6 +87,7 @@ class Workshop:
     watcher: Watcher
     events: Path | None = None
     run: Runner = run_here
+    shared: SharedCache = UNSHARED
 
     def scanner(self) -> Scanner:
         """Return what digests the user's own files."""
@@ -99,7 +102,8 @@ def plan(
     Raises:
         ConfigError: The pipeline does not fit together, or data is not there.
     """
-    return make_plan(expand(pipeline, profile, until), workshop.cache, workshop.scanner().digest, again)
+    stages, scan = expand(pipeline, profile, until), workshop.scanner().digest
+    return make_plan(stages, workshop.cache, scan, again, workshop.shared)
 
 
 def build(
@@ -124,7 +128,8 @@ def build(
             run.step(one)
     if run.failures:
         raise _joined(run.failures)
-    return BuildResult(pipeline, profile, tuple(run.records), tuple(run.made), time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return BuildResult(pipeline, profile, tuple(run.records), tuple(run.made), seconds, workshop.shared.facts())
 
 
 @dataclass(slots=True)
@@ -138,21 +143,27 @@ class _Run:
     records: list[StageRecord] = field(default_factory=list)
     failures: dict[str, MobilekdError] = field(default_factory=dict)
     lost: set[type[Artifact]] = field(default_factory=set)
+    is_off_plan: bool = False
+    """A stage that was to come from the shared cache was made here, with other bytes: later keys are others too."""
 
     def step(self, planned: PlannedStage) -> None:
         """Reuse or run one stage; leave it out when what it reads could not be made."""
+        if self.is_off_plan:
+            planned = replace(planned, key="", parts={}, entry=None)
         stage, label = planned.stage, planned.stage.label()
         if reads(stage, self.lost):
             self.lost.add(stage.makes)
             self.workshop.watcher.stage_fails(label, "left out: what it reads could not be made")
             return
         try:
-            record = self._reuse(stage, planned.entry) if planned.entry else self._make(planned)
+            is_here = planned.entry and not planned.is_shared
+            record = self._reuse(stage, planned.entry) if planned.entry and is_here else self._make(planned)
         except (StageError, MissingToolError) as failure:
             self.failures[label] = failure
             self.lost.add(stage.makes)
             self.workshop.watcher.stage_fails(label, "failed")
             return
+        self.is_off_plan |= planned.entry is not None and planned.entry.digest != record.entry.digest
         self.made.append(artifact(stage, record.entry))
         self.records.append(record)
 
@@ -167,7 +178,10 @@ class _Run:
             found = cache.find(name, key)
             if found.entry and not forced:
                 return self._reuse(stage, found.entry)
-            why = forced or why_not_cached(stage, parts, found.damage, cache)
+            elsewhere = self.workshop.shared.bring(stage, parts, key, cache, is_wanted=not forced)
+            if elsewhere.entry:
+                return self._reuse(stage, elsewhere.entry, HIT)
+            why = forced or why_not_cached(stage, parts, found.damage or elsewhere.damage, cache)
             watcher.stage_starts(label, why)
             began = time.monotonic()
             with cache.workspace(name, key, keep_scratch=not self.again.everything) as (out, scratch):
@@ -176,12 +190,13 @@ class _Run:
                 context = Context(out, scratch, workshop.toolchains, watcher, workshop.events, kept)
                 workshop.run(stage, Inputs(self.made), context)
                 entry = cache.store(label, parts, key, time.monotonic() - began)
+            self.workshop.shared.send(stage, entry)
         seconds = time.monotonic() - began
         watcher.stage_ends(label, f"{seconds:.1f} s", cached=False)
         return StageRecord(label, key, cached=False, seconds=seconds, why=why, entry=entry)
 
-    def _reuse(self, stage: Stage, entry: Entry) -> StageRecord:
-        note = reuse_note(stage, entry)
+    def _reuse(self, stage: Stage, entry: Entry, note: str = "") -> StageRecord:
+        note = note or reuse_note(stage, entry)
         self.workshop.cache.note_use(entry)
         self.workshop.watcher.stage_ends(stage.label(), note, cached=True)
         return StageRecord(stage.label(), entry.key, cached=True, seconds=0.0, why=note, entry=entry)
@@ -193,4 +208,4 @@ def _joined(failures: dict[str, MobilekdError]) -> MobilekdError:
     hints = dict.fromkeys(failure.hint for failure in failures.values() if failure.hint)
     kinds: set[Any] = {type(failure) for failure in failures.values()}
     kind = MissingToolError if kinds == {MissingToolError} else StageError
-    return kind(told, hint="; ".join(hints))
+    return kind(told, hint="; ".join(hints), code=first_code(failures.values(), kind.exit_code))

@@ -10,6 +10,7 @@ from mobilekd.cache import Cache
 from mobilekd.entry import Entry
 from mobilekd.errors import MissingToolError
 from mobilekd.keys import differences, key_of, key_parts
+from mobilekd.shared_cache import HIT, UNSHARED, SharedCache
 from mobilekd.stage import Inputs, Stage
 from mobilekd.wiring import reads
 
@@ -48,6 +49,7 @@ class PlannedStage:
         entry: What is reused; None when the stage will run.
         why: Why it runs, or "cached" and, for a measurement, its date.
         last: The newest entry of this stage, for an estimate of time and size; None when it never ran here.
+        is_shared: True when the entry is in the shared cache, and is got from there when the build needs it.
     """
 
     stage: Stage
@@ -56,10 +58,15 @@ class PlannedStage:
     entry: Entry | None
     why: str
     last: Entry | None
+    is_shared: bool = False
 
 
 def make_plan(
-    stages: Sequence[Stage], cache: Cache, scan: Callable[[Path], str], again: Again
+    stages: Sequence[Stage],
+    cache: Cache,
+    scan: Callable[[Path], str],
+    again: Again,
+    shared: SharedCache = UNSHARED,
 ) -> tuple[PlannedStage, ...]:
     """Return what a build of these stages would do now. Nothing is written."""
     planned: list[PlannedStage] = []
@@ -71,7 +78,8 @@ def make_plan(
             why = f"{upstream[-1]} runs before it"
             planned.append(PlannedStage(stage, "", {}, None, why, _last(stage, cache)))
             continue
-        one = _plan_one(stage, Inputs(made), cache, scan, again)
+        parts = key_parts(stage, Inputs(made), scan)
+        one = _plan_one(stage, parts, cache, again, shared)
         planned.append(one)
         if one.entry:
             made.append(artifact(stage, one.entry))
@@ -90,7 +98,9 @@ def check_tools(planned: Sequence[PlannedStage]) -> None:
         stages_of.setdefault(line, []).append(label)
     if stages_of:
         told = [f"{', '.join(labels)}: {line}" for line, labels in stages_of.items()]
-        raise MissingToolError("\n".join(told), hint="mobilekd doctor shows all that is installed and what is not")
+        raise MissingToolError(
+            "\n".join(told), hint="mobilekd doctor shows all that is installed and what is not", code="MKD-307"
+        )
 
 
 def artifact(stage: Stage, entry: Entry) -> Artifact:
@@ -116,8 +126,7 @@ def why_not_cached(stage: Stage, parts: dict[str, Any], damage: str, cache: Cach
     return ", ".join(told[:_SHOWN_DIFFERENCES]) + more or "the entry was removed"
 
 
-def _plan_one(stage: Stage, inputs: Inputs, cache: Cache, scan: Callable[[Path], str], again: Again) -> PlannedStage:
-    parts = key_parts(stage, inputs, scan)
+def _plan_one(stage: Stage, parts: dict[str, Any], cache: Cache, again: Again, shared: SharedCache) -> PlannedStage:
     key = key_of(parts)
     last = _last(stage, cache)
     if forced := again.reason(stage):
@@ -125,7 +134,11 @@ def _plan_one(stage: Stage, inputs: Inputs, cache: Cache, scan: Callable[[Path],
     found = cache.find(stage.stage_name(), key)
     if found.entry:
         return PlannedStage(stage, key, parts, found.entry, reuse_note(stage, found.entry), found.entry)
-    return PlannedStage(stage, key, parts, None, why_not_cached(stage, parts, found.damage, cache), last)
+    elsewhere = shared.find(stage, parts, key, cache)
+    if elsewhere.entry:
+        return PlannedStage(stage, key, parts, elsewhere.entry, HIT, elsewhere.entry, is_shared=True)
+    damage = found.damage or elsewhere.damage
+    return PlannedStage(stage, key, parts, None, why_not_cached(stage, parts, damage, cache), last)
 
 
 def _last(stage: Stage, cache: Cache) -> Entry | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilekd.errors import ConfigError
+from mobilekd.errors import ConfigError, one_line
 
 _PACKAGE = Path(__file__).parent
 
@@ -40,7 +40,11 @@ class Plugins:
         """
         if name not in self.names():
             start = where or self.noun
-            raise ConfigError(f"{start} is {name!r}; there is no such {self.noun}", hint=choices(name, self.names()))
+            raise ConfigError(
+                f"{start} is {one_line(name)!r}; there is no such {self.noun}",
+                hint=choices(name, self.names()),
+                code="MKD-220",
+            )
 
     def load(self, name: str) -> type[Any]:
         """Import one plug-in and return its class.
@@ -66,7 +70,7 @@ def choices(name: str, known: Iterable[str]) -> str:
         "did you mean 'tflite'? known: mnn, tflite"
     """
     known = tuple(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(one_line(name), known, n=1)  # of a name of a megabyte it takes seconds
     start = f"did you mean {near[0]!r}? " if near else ""
     return f"{start}known: {', '.join(known) or 'none'}"
 

@@ -36,10 +36,12 @@ def run_logged(
             )
         except subprocess.TimeoutExpired as cause:
             raise StageError(
-                f"{argv[0]} ran past {timeout_s:.0f} s\n{tail(log)}", hint=f"the whole log: {log}"
+                f"{argv[0]} ran past {timeout_s:.0f} s\n{tail(log)}", hint=f"the whole log: {log}", code="MKD-421"
             ) from cause
     if done.returncode:
-        raise StageError(f"{argv[0]} {_ending(done.returncode)}\n{tail(log)}", hint=f"the whole log: {log}")
+        raise StageError(
+            f"{argv[0]} {_ending(done.returncode)}\n{tail(log)}", hint=f"the whole log: {log}", code="MKD-421"
+        )
 
 
 def tail(log: Path, lines: int = _TAIL_LINES) -> str:

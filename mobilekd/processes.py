@@ -89,7 +89,11 @@ class Leader:
             stage.run(inputs, context)
             return
         if self.failed:
-            raise StageError(f"the processes are out of step since {self.failed} failed", hint="start the build again")
+            raise StageError(
+                f"the processes are out of step since {self.failed} failed",
+                hint="start the build again",
+                code="MKD-404",
+            )
         context.progress.say(f"{stage.label()}: runs in {count()} processes")
         _send(Task(stage, tuple(inputs), context.scratch, context.toolchains, context.soft_labels))
         self.failed = stage.label()
@@ -114,7 +118,9 @@ def _follow() -> NoReturn:
             try:
                 task.stage.run(Inputs(task.made), context)
             except MobilekdError as failure:
-                told = f"error in process {rank()}: {failure.message}" + (f"\n{failure.hint}" if failure.hint else "")
+                told = f"error in process {rank()}: {failure.message} [{failure.code}]" + (
+                    f"\n{failure.hint}" if failure.hint else ""
+                )
                 time.sleep(_GRACE_S)
                 print(told, file=sys.stderr, flush=True)
                 raise SystemExit(failure.exit_code) from failure

@@ -1,6 +1,6 @@
 """What we build for: a target, its deployments, and what must hold. Written by people as devices/*.toml."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -91,14 +91,47 @@ class Tolerance(_Table):
     keep_float or max_top1_drop keeps there."""
 
 
+def _is_absent(value: object) -> bool:
+    """Return whether a key is left out: one that older bundles lack must not change their canonical text."""
+    return value is None
+
+
+_COUNT: Any = Field(default=None, gt=0, exclude_if=_is_absent)
+_SHARE: Any = Field(default=None, ge=0, le=1, exclude_if=_is_absent)
+
+
 class Budget(_Table):
-    """What must hold for a release; an absent one is not checked."""
+    """What must hold for a release; an absent one is not checked. docs/gates.md has each with an example."""
 
     p50_ms: float | None = Field(default=None, gt=0)
     """Median latency of every shipped model; checked only where it was measured on the target itself."""
+    guest_instructions: int | None = _COUNT
+    """Instructions of one inference on the emulator."""
     model_bytes: int | None = Field(default=None, gt=0)
+    bundle_bytes: int | None = _COUNT
+    """All files of the bundle together."""
+    peak_memory_bytes: int | None = _COUNT
+    """Growth of resident memory on the device or in the virtual machine."""
     top1_drop: float | None = Field(default=None, ge=0, le=1)
     """Largest loss of top-1 from the teacher to a shipped model, as a fraction."""
+    student_top1_drop: float | None = _SHARE
+    """The same from the float student."""
+    release_top1_drop: float | None = _SHARE
+    """The same from this deployment in the last release (--against)."""
+    class_top1_drop: float | None = _SHARE
+    """Largest loss of top-1 of any one class from the float student, as a fraction."""
+    release_class_top1_drop: float | None = _SHARE
+    """The same from this deployment in the last release (--against)."""
+    agreement: float | None = _SHARE
+    """Smallest share of test images with the answer of the network that was trained."""
+    error_steps: float | None = Field(default=None, ge=0, exclude_if=_is_absent)
+    """Largest mean error of a logit, in quantization steps of the output."""
+    int8_beats_fp32: bool | None = Field(default=None, exclude_if=_is_absent)
+    """True: an int8 model must be faster than fp32 on the device, or take fewer instructions on the emulator."""
+    licences: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        default=None, min_length=1, exclude_if=_is_absent
+    )
+    """SPDX identifiers that the models, the data set and the networks may stand under."""
 
 
 class Profile(_Table):

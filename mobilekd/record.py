@@ -15,7 +15,8 @@ def write_record(result: BuildResult, path: Path) -> None:
     """Write build.json.
 
     {"schema", "mobilekd", "created", "pipeline", "profile", "seed", "seconds", "stages": [{"name", "key", "cached",
-    "why", "seconds", "digest", "created", "made_in_seconds", "version", "options", "inputs", "sources", "tools"}]}
+    "why", "seconds", "digest", "created", "made_in_seconds", "version", "options", "inputs", "sources", "tools"}],
+    "shared_cache": {"url", "hits", "sent", "notes"}}, the last only for a build that has one.
     """
     document = {
         "schema": SCHEMA,
@@ -26,6 +27,7 @@ def write_record(result: BuildResult, path: Path) -> None:
         "seed": result.pipeline.seed,
         "seconds": round(result.seconds, 3),
         "stages": [_stage(one) for one in result.stages],
+        **({"shared_cache": result.shared} if result.shared else {}),
     }
     write_json(path, document)
 

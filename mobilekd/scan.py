@@ -41,7 +41,7 @@ class Scanner:
             files = sorted(_walk(top))
             digests = self._digests(files)
         except OSError as cause:
-            raise ConfigError(f"{cause.filename or path} can't be read: {cause.strerror}") from cause
+            raise ConfigError(f"{cause.filename or path} can't be read: {cause.strerror}", code="MKD-202") from cause
         if not top.is_dir():
             return digests[0]
         names = (os.fsencode(os.path.relpath(file, top)) for file in files)

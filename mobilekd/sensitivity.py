@@ -25,7 +25,9 @@ def with_sensitivity(pipeline: Pipeline, *, images: int | None = None) -> Pipeli
     stages = {stage.stage_name(): stage for stage in pipeline.stages}
     names = list(stages)
     if _AFTER not in stages:
-        raise ConfigError(f"pipeline {pipeline.name!r} has no stage {_AFTER!r}", hint="the ranking needs its student")
+        raise ConfigError(
+            f"pipeline {pipeline.name!r} has no stage {_AFTER!r}", hint="the ranking needs its student", code="MKD-222"
+        )
     kind: type[Stage] = STAGES.load(STAGE)
     options = _options(pipeline, stages, kind) if STAGE not in stages else dict(stages[STAGE])
     if images is not None:
@@ -39,5 +41,6 @@ def _options(pipeline: Pipeline, stages: dict[str, Stage], kind: type[Stage]) ->
         raise ConfigError(
             f"pipeline {pipeline.name!r} has no stage {_OPTIONS_OF!r}",
             hint=f"the ranking calibrates as it does; or name {STAGE!r} in stages, with options of its own",
+            code="MKD-230",
         )
     return {name: value for name, value in stages[_OPTIONS_OF] if name in kind.model_fields}

@@ -5,17 +5,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilekd.config import read_toml, shipped_folder, shipped_names
+from mobilekd.config import shipped_folder, shipped_names
 from mobilekd.console import print_json, print_table
 from mobilekd.errors import ConfigError
 from mobilekd.plan import PlannedStage
 from mobilekd.plugins import BACKENDS, METHODS, STAGES, TRANSPORTS, choices
 from mobilekd.show_bench import cost_cells
+from mobilekd.show_gates import show_gates
+from mobilekd.toml_file import read_toml
 from mobilekd.units import percent, readable_bytes
 
 if TYPE_CHECKING:
     from mobilekd.doctor import Check
     from mobilekd.prune import Usage
+    from mobilekd.release.gates import Gate
     from mobilekd.toolchain import ToolchainStatus
 
 Row = Mapping[str, Any]
@@ -24,8 +27,8 @@ _PLUGINS = {plugins.kind: plugins for plugins in (METHODS, BACKENDS, TRANSPORTS,
 _MODEL_HEADS = ("model", "parity", "bytes", "top-1", "agreement", "cost", "spread", "on the device", "measured on")
 
 
-def show_build(summary: Row, *, as_json: bool) -> None:
-    """Show what was built: a line for each model, and where the files are."""
+def show_build(summary: Row, gates: "Sequence[Gate]" = (), *, as_json: bool) -> None:
+    """Show what was built: a line for each model, whether it holds its budgets, and where the files are."""
     if as_json:
         print_json(summary)
         return
@@ -34,6 +37,9 @@ def show_build(summary: Row, *, as_json: bool) -> None:
     if parity:
         cells = [_model_cells(row, latency.get(name, {})) for name, row in reversed(parity.items())]
         print_table(_MODEL_HEADS, cells)
+        print()
+    if gates:
+        show_gates(gates)
         print()
     for word in ("bundle", "folder", "report", "digest"):
         if summary[word]:
@@ -96,7 +102,7 @@ def show_names(kind: str, *, as_json: bool) -> None:
     """
     titles = {"profiles": lambda: _titles("devices"), "pipelines": lambda: _titles("pipelines")}
     if kind not in {*_PLUGINS, *titles}:
-        raise ConfigError(f"there are no {kind!r} to list", hint=choices(kind, (*_PLUGINS, *titles)))
+        raise ConfigError(f"there are no {kind!r} to list", hint=choices(kind, (*_PLUGINS, *titles)), code="MKD-206")
     found = titles[kind]() if kind in titles else dict.fromkeys(_PLUGINS[kind].names(), "")
     if as_json:
         print_json({kind: sorted(found)})

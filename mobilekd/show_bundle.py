@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mobilekd.console import print_json, print_table
-from mobilekd.units import number, percent, readable_bytes
+from mobilekd.units import number, percent, printable, readable_bytes
 
 if TYPE_CHECKING:
     from mobilekd.release.bundle import VerifyReport
+    from mobilekd.release.signature import SignatureReport
 
 Row = Mapping[str, Any]
 
@@ -36,7 +37,7 @@ def show_bundle(document: Row, *, as_json: bool) -> None:
     show_parity(document["parity"], as_json=False)
     for title in ("over_budget", "not_measured"):
         for line in document[title]:
-            print(f"{title.replace('_', ' ')}: {line}")
+            print(f"{title.replace('_', ' ')}: {printable(line)}")
 
 
 def show_parity(rows: Sequence[Row], *, as_json: bool) -> None:
@@ -67,12 +68,25 @@ def show_verification(report: "VerifyReport", *, as_json: bool) -> None:
         print_json(report.to_json())
         return
     _print_facts(
-        {"digest": report.digest, "files": f"{len(report.files)}, each with the digest that its manifest gives"}
+        {
+            "digest": report.digest,
+            "signature": _signature(report.signature),
+            "files": f"{len(report.files)}, each with the digest that its manifest gives",
+        }
     )
     for rerun in report.reruns:
-        print(f"{rerun.deployment}: answers as it did where it was built ({rerun.max_error_steps:.3g} steps off)")
+        steps = f"{rerun.max_error_steps:.3g} steps off"
+        print(printable(f"{rerun.deployment}: answers as it did where it was built ({steps})"))
     for name, reason in report.not_run:
-        print(f"{name}: not run: {reason}")
+        print(printable(f"{name}: not run: {reason}"))
+
+
+def _signature(report: "SignatureReport") -> str:
+    if report.state == "none":
+        return f"none: there is no {report.file}; digests find damage, not who built it"
+    if report.state == "not checked":
+        return f"not checked: {report.file} says keyid {report.keyid}; give the signer's --key"
+    return f"keyid {report.keyid} ({report.key}) signed every file"
 
 
 def _model(model: Row) -> tuple[str, ...]:
@@ -92,5 +106,5 @@ def _tensor(tensor: Row) -> str:
 
 def _print_facts(facts: Mapping[str, str]) -> None:
     for name, fact in facts.items():
-        print(f"{name:<9} {fact}")
+        print(f"{name:<9} {printable(fact)}")
     print()

@@ -43,6 +43,7 @@ def check_drift(record: "DriftRecord", bound: float | None) -> None:
         raise VerificationError(
             "first tensor past the bound:\n  " + "\n  ".join(lines),
             hint="docs/parity.md says how to read the walk; --bound STEPS sets another bound",
+            code="MKD-703",
         )
 
 

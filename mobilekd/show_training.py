@@ -17,7 +17,7 @@ def show_training(result: Mapping[str, Any], *, as_json: bool) -> None:
     print_table(_HEADS, [_cells(row) for row in result["networks"]])
     print(f"\nweights {result['student_weights']}")
     for one in result["diagnoses"]:
-        print(f"\n{one['cause']}\n  seen: {one['evidence']}\n  try:  {one['next_step']}")
+        print(f"\n{one['cause']} [{one['code']}]\n  seen: {one['evidence']}\n  try:  {one['next_step']}")
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

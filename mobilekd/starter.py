@@ -32,7 +32,7 @@ def write_pipeline(look: FirstLook, machine: Machine, options: FirstOptions, out
         Path(beside).rename(out)
     except OSError as cause:
         raise ConfigError(
-            f"{out} can't be written: {cause.strerror}", hint="choose another place with --out FILE"
+            f"{out} can't be written: {cause.strerror}", hint="choose another place with --out FILE", code="MKD-262"
         ) from cause
 
 
@@ -43,7 +43,7 @@ def check_free(out: Path) -> None:
         ConfigError: It is there.
     """
     if out.exists():
-        raise ConfigError(f"{out} is already there", hint="choose another name with --out FILE")
+        raise ConfigError(f"{out} is already there", hint="choose another name with --out FILE", code="MKD-262")
 
 
 def pipeline_text(look: FirstLook, machine: Machine, options: FirstOptions) -> str:

@@ -114,7 +114,9 @@ def drift_of(medians_ms: Sequence[float]) -> Drift:
         0.2
     """
     if len(medians_ms) < 3 or min(medians_ms) <= 0:
-        raise DeviceError(f"no drift can be told from {len(medians_ms)} block medians", hint="measure more blocks")
+        raise DeviceError(
+            f"no drift can be told from {len(medians_ms)} block medians", hint="measure more blocks", code="MKD-508"
+        )
     third = max(1, len(medians_ms) // 3)
     change = statistics.median(medians_ms[-third:]) / statistics.median(medians_ms[:third]) - 1
     return Drift(change, _mann_kendall(medians_ms))
@@ -156,7 +158,7 @@ def assess(
     summary = summarize_blocks(blocks_ms)
     medians = [percentile_ms(block, 50) for block in blocks_ms]
     if min(medians) <= 0:
-        raise DeviceError("the median of a block is 0 ms", hint="time several inferences as one run")
+        raise DeviceError("the median of a block is 0 ms", hint="time several inferences as one run", code="MKD-508")
     drift = drift_of(medians) if len(medians) >= 3 else None
     moved = drift is not None and drift.p_value <= limits.p_value and abs(drift.change) > limits.drift
     doubts: list[str] = []

@@ -47,10 +47,14 @@ def axes_of(
     axes = tuple(Axis(one.key, tuple(dict.fromkeys(one.choices))) for one in found if one.choices)
     keys = [one.key for one in axes]
     if twice := [key for key in keys if keys.count(key) > 1]:
-        raise ConfigError(f"{twice[0]} is given twice", hint="put all its values in one --set-choice KEY=A,B")
+        raise ConfigError(
+            f"{twice[0]} is given twice", hint="put all its values in one --set-choice KEY=A,B", code="MKD-205"
+        )
     if not axes:
         raise ConfigError(
-            "there is nothing to vary", hint="for example --method kd --set-choice distill.temperature=2,4"
+            "there is nothing to vary",
+            hint="for example --method kd --set-choice distill.temperature=2,4",
+            code="MKD-205",
         )
     return axes
 
@@ -60,7 +64,9 @@ def _parse_choice(text: str) -> Axis:
     parsed = [parse_override(f"{key}={value}").value for value in values.split(",")] if values else []
     if not parsed or not all(isinstance(one, Scalar) for one in parsed):
         hint = "for example --set-choice distill.temperature=2,4,8"
-        raise ConfigError(f"--set-choice {text} is not KEY=A,B with text, numbers or true and false", hint=hint)
+        raise ConfigError(
+            f"--set-choice {text} is not KEY=A,B with text, numbers or true and false", hint=hint, code="MKD-205"
+        )
     return Axis(key.strip(), tuple(parsed))
 
 

@@ -40,14 +40,18 @@ def open_study(where: str, plan: str, sampler: "BaseSampler") -> "Study":
     try:
         import optuna
     except ImportError as cause:
-        raise MissingToolError("optuna is not installed", hint="pip install 'mobilekd[sweep]'") from cause
+        raise MissingToolError(
+            "optuna is not installed", hint="pip install 'mobilekd[sweep]'", code="MKD-302"
+        ) from cause
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         storage=_storage(where), study_name=_NAME, direction="maximize", sampler=sampler, load_if_exists=True
     )
     known = study.user_attrs.setdefault(PLAN, plan)
     if known != plan:
-        raise ConfigError(f"{where} holds another sweep:\n{known}", hint="choose another --study or --out")
+        raise ConfigError(
+            f"{where} holds another sweep:\n{known}", hint="choose another --study or --out", code="MKD-263"
+        )
     study.set_user_attr(PLAN, plan)
     return study
 
@@ -60,7 +64,9 @@ def sampler_for(axes: Sequence[Axis], trials: int | None, *, seed: int) -> "Base
     try:
         from optuna.samplers import GridSampler, TPESampler
     except ImportError as cause:
-        raise MissingToolError("optuna is not installed", hint="pip install 'mobilekd[sweep]'") from cause
+        raise MissingToolError(
+            "optuna is not installed", hint="pip install 'mobilekd[sweep]'", code="MKD-302"
+        ) from cause
     if is_grid(axes, trials):
         # The seed shuffles the numbers of the combinations, which the study remembers: always the same one.
         return GridSampler({one.key: list(one.choices) for one in axes}, seed=0)
@@ -133,7 +139,9 @@ def _storage(where: str) -> "BaseStorage":
         try:
             return RDBStorage(where, heartbeat_interval=_HEARTBEAT_S, heartbeat_stale_trial_callback=_retry())
         except ImportError as cause:
-            raise MissingToolError(f"no driver for {where.partition(':')[0]}", hint="pip install psycopg2") from cause
+            raise MissingToolError(
+                f"no driver for {where.partition(':')[0]}", hint="pip install psycopg2", code="MKD-302"
+            ) from cause
 
 
 def _retry() -> "Callable[[Study, FrozenTrial], None]":

@@ -20,7 +20,9 @@ def check_matches(table: QuantTable, stripped: ModelProto) -> None:
         StageError: Names the first tensor that does not match.
     """
     for told in _mismatches(table, stripped):
-        raise StageError(f"the quantization table does not match the graph: {told}", hint="mobilekd build --fresh")
+        raise StageError(
+            f"the quantization table does not match the graph: {told}", hint="mobilekd build --fresh", code="MKD-412"
+        )
 
 
 def _mismatches(table: QuantTable, stripped: ModelProto) -> Iterator[str]:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -24,8 +24,8 @@ from typing import Protocol
 from mobilekd.errors import MissingToolError, StageError
 from mobilekd.process import run_logged
 
-# The locks pin numpy 2.2.6, the last release of which has no wheel for CPython 3.14.
-_PYTHONS = ((3, 12), (3, 13))
+# onnx2tf's lock pins numpy 2.2.6, which has no wheel for CPython 3.14; tflite-support has none above 3.11.
+_PYTHONS = {"onnx2tf": ((3, 12), (3, 13)), "tflite-support": ((3, 11),)}
 _PROBE_TIMEOUT_S = 20.0
 _NO_PROXY_ANSWERS_HERE = "http://127.0.0.1:9"  # the discard port: a download fails at once instead of leaving the host
 # Where packages come from is the user's choice; how the environment is made is ours.
@@ -143,27 +143,30 @@ def find_uv() -> Path:
         raise MissingToolError(
             "uv is not installed; it makes the converters' own environments",
             hint=f"{sys.executable} -m pip install 'mobilekd[tflite]'",
+            code="MKD-303",
         )
     return Path(on_path)
 
 
-def find_python() -> Path:
-    """Return a CPython 3.12 or 3.13 that really runs: this one, from PATH, from pyenv's versions, or uv's own.
+def find_python(name: str = "onnx2tf") -> Path:
+    """Return a CPython that a toolchain's lock is for, and that really runs: this one, from PATH, pyenv's, or uv's own.
 
     Every candidate is started: a pyenv shim on PATH exits 127 when its version is not the chosen one.
 
     Raises:
         MissingToolError: None runs; the message names what was tried.
     """
+    wanted = [f"{major}.{minor}" for major, minor in _PYTHONS[name]]
     tried: list[str] = []
-    for candidate in dict.fromkeys(_candidates()):
+    for candidate in dict.fromkeys(_candidates(wanted)):
         answer = _version_of(candidate)
-        if answer in _PYTHONS:
+        if answer in _PYTHONS[name]:
             return candidate
         tried.append(f"{candidate} ({answer if isinstance(answer, str) else f'CPython {answer[0]}.{answer[1]}'})")
     raise MissingToolError(
-        f"no CPython 3.12 or 3.13 runs here; tried: {', '.join(tried) or 'nothing was found'}",
-        hint="uv python install 3.12, or pyenv install 3.12, or your system's python3.12 package",
+        f"no CPython {' or '.join(wanted)} runs here; tried: {', '.join(tried) or 'nothing was found'}",
+        hint="uv python install {0}, or pyenv install {0}, or your system's python{0} package".format(wanted[0]),
+        code="MKD-303",
     )
 
 
@@ -188,7 +191,7 @@ def isolated_env(python: Path) -> dict[str, str]:
 
 
 def _make(name: str, root: Path, progress: Teller) -> Path:
-    uv, base = find_uv(), find_python()
+    uv, base = find_uv(), find_python(name)
     version = _version_of(base)
     folder = root / f"{_prefix(name)}{version[0]}.{version[1]}"
     # A virtual environment can't be moved, so it is made in place; without its marker it is the rest of a killed try.
@@ -209,6 +212,7 @@ def _make(name: str, root: Path, progress: Teller) -> Path:
         raise MissingToolError(
             f"the {name} environment could not be made: {cause.message}",
             hint=f"needs a package index once: mobilekd toolchain install {name}; the whole log: {log}",
+            code="MKD-303",
         ) from cause
     (folder / ".ready").write_text(lock_digest(name) + "\n", encoding="utf-8")
     progress.say(f"the {name} environment is ready after {time.monotonic() - started_s:.0f} s: {folder}")
@@ -231,23 +235,25 @@ def _python_of(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def _candidates() -> Iterator[Path]:
+def _candidates(wanted: Sequence[str]) -> Iterator[Path]:
     """Yield Pythons that may fit, the cheapest to try first; uv's own are asked for last."""
     yield Path(sys.executable)
     folders = [Path(part) for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part]
-    for name in ("python3.12", "python3.13", "python3"):
+    for name in (*(f"python{version}" for version in wanted), "python3"):
         yield from (folder / name for folder in folders if (folder / name).is_file())
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    yield from sorted(pyenv.glob("3.1[23].*/bin/python"))
-    found = subprocess.run(
-        [str(find_uv()), "python", "find", "--no-python-downloads", "--no-project", ">=3.12,<3.14"],
-        env=_uv_env(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if found.returncode == 0:
-        yield Path(found.stdout.strip())
+    for version in wanted:
+        yield from sorted(pyenv.glob(f"{version}.*/bin/python"))
+    for version in wanted:
+        found = subprocess.run(
+            [str(find_uv()), "python", "find", "--no-python-downloads", "--no-project", version],
+            env=_uv_env(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if found.returncode == 0:
+            yield Path(found.stdout.strip())
 
 
 def _version_of(python: Path) -> tuple[int, int] | str:

@@ -107,7 +107,9 @@ def train_pipeline(pipeline: Pipeline, *, baseline: bool) -> Pipeline:
     """
     names = [stage.stage_name() for stage in pipeline.stages]
     if LAST not in names:
-        raise ConfigError(f"pipeline {pipeline.name!r} has no stage {LAST!r}", hint="mobilekd list pipelines")
+        raise ConfigError(
+            f"pipeline {pipeline.name!r} has no stage {LAST!r}", hint="mobilekd list pipelines", code="MKD-222"
+        )
     stages = list(pipeline.stages[: names.index(LAST) + 1])
     if not baseline:
         stages = [stage for stage in stages if stage.stage_name() != BASELINE]
@@ -125,8 +127,8 @@ def train_result(result: BuildResult) -> dict[str, Any]:
     """Return what `mobilekd train --json` prints.
 
     {"pipeline", "seconds", "networks": [{"role", "network", "top1_test", "top1_validation", "parameters", "seconds",
-    "cached", "path"}], "student_weights", "diagnoses": [{"cause", "evidence", "next_step"}]}; seconds of a network
-    are those of its training, in this run or in the one that it was kept from.
+    "cached", "path"}], "student_weights", "diagnoses": [{"code", "cause", "evidence", "next_step"}]}; seconds of a
+    network are those of its training, in this run or in the one that it was kept from.
     """
     records = {one.name: one for one in result.stages}
     networks = [_row(role, records[stage]) for role, stage, kind in _ROLES if result.newest(kind) and stage in records]
@@ -135,7 +137,7 @@ def train_result(result: BuildResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "networks": networks,
         "student_weights": str(result.the(Student).path / "model.safetensors"),
-        "diagnoses": [asdict(one) for one in _diagnoses(result)],
+        "diagnoses": [{"code": one.code, **asdict(one)} for one in _diagnoses(result)],
     }
 
 

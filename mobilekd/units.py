@@ -30,3 +30,13 @@ def readable_bytes(count: float | None) -> str:
 def number(value: float | None) -> str:
     """Return a number to three digits."""
     return "-" if value is None else f"{value:.3g}"
+
+
+def printable(text: str) -> str:
+    r"""Return a text from a stranger's file as a terminal may show it: what it would obey is written out.
+
+    Example:
+        >>> print(printable("a\x1b[2Jb"))
+        a\x1b[2Jb
+    """
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)

@@ -10,12 +10,14 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mobilekd.errors import ConfigError
+from mobilekd.errors import ConfigError, one_line
 from mobilekd.plugins import choices
 
 M = TypeVar("M", bound=BaseModel)
 
-_SHOWN_CHARACTERS = 80
+_MOST_FAULTS = 20
+_KEY_CHARACTERS = 200
+_CODES = {"extra_forbidden": "MKD-210", "missing": "MKD-212"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,12 @@ class Origin:
     def where(self, key: str) -> str:
         """Return what an error about a key starts with, as "pipelines/x.toml: distill.epochs"."""
         full = self.key(key)
+        named = one_line(full, _KEY_CHARACTERS)
         for overridden, text in self.overrides.items():
             is_inside = full.startswith((f"{overridden}.", f"{overridden}["))
             if full == overridden or is_inside or overridden.startswith(f"{full}."):
-                return f"{text}: {full}"
-        return f"{self.path}: {full}"
+                return f"{one_line(text)}: {named}"
+        return f"{self.path}: {named}"
 
 
 def validate(model: type[M], values: Mapping[str, Any], origin: Origin) -> M:
@@ -61,10 +64,13 @@ def validate(model: type[M], values: Mapping[str, Any], origin: Origin) -> M:
         # Strict mode takes an array for a tuple and text for a path only when it reads JSON.
         return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as cause:
-        told = [_tell(error, model, values, origin) for error in _causes(cause)]
+        causes = list(_causes(cause))
+        told = [_tell(error, model, values, origin) for error in causes[:_MOST_FAULTS]]
         lines = dict.fromkeys(line for line, _ in told)
         hints = dict.fromkeys(hint for _, hint in told if hint)
-        raise ConfigError("\n".join(lines), hint="; ".join(hints)) from cause
+        more = [f"{origin.path}: and {len(causes) - _MOST_FAULTS:,} more"] if len(causes) > _MOST_FAULTS else []
+        code = _CODES.get(causes[0]["type"], "MKD-211")
+        raise ConfigError("\n".join([*lines, *more]), hint="; ".join(hints), code=code) from cause
 
 
 def dotted(parts: Sequence[int | str]) -> str:
@@ -80,18 +86,14 @@ def dotted(parts: Sequence[int | str]) -> str:
 
 def shown(value: object) -> str:
     """Return a value as the user wrote it, cut to one line."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    text = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+    return one_line(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _causes(failure: ValidationError) -> Iterator[Mapping[str, Any]]:
     """Yield the errors, without those that only follow from an error further down, as "tuple is too short" does."""
     errors = failure.errors(include_url=False)
-    for error in errors:
-        location = error["loc"]
-        if not any(len(one["loc"]) > len(location) and one["loc"][: len(location)] == location for one in errors):
-            yield error
+    above = {error["loc"][:length] for error in errors for length in range(len(error["loc"]))}
+    yield from (error for error in errors if error["loc"] not in above)
 
 
 def _tell(
@@ -143,9 +145,15 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _refuse_nan(value: Any, origin: Origin, path: tuple[int | str, ...] = ()) -> None:
-    """Refuse nan and inf: no option means them, and they have no place in a cache key."""
+    """Refuse nan and inf, and integers beyond TOML's 64 bits, which a fraction would take for inf.
+
+    No option means them, and they have no place in a cache key.
+    """
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{origin.where(dotted(path))} is {value}: a finite number is needed")
+        raise ConfigError(f"{origin.where(dotted(path))} is {value}: a finite number is needed", code="MKD-211")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        where = origin.where(dotted(path))
+        raise ConfigError(f"{where} is {shown(value)}: a number of at most 64 bits is needed", code="MKD-211")
     if isinstance(value, Mapping):
         for key, inner in value.items():
             _refuse_nan(inner, origin, (*path, key))

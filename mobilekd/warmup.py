@@ -73,7 +73,7 @@ def warm_up(
             return Warmup(runs, has_settled=False, medians_ms=tuple(medians), reason=_unsettled(medians, runs, rule))
         samples = time_runs(_window_runs(medians, rule))
         if not samples:
-            raise DeviceError("a warm-up window gave no time")
+            raise DeviceError("a warm-up window gave no time", code="MKD-508")
         runs += len(samples)
         medians.append(percentile_ms(samples, 50))
     return Warmup(runs, has_settled=True, medians_ms=tuple(medians), reason=f"stable after {runs} warm-up runs")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mobilekd.artifacts import Artifact
 from mobilekd.config import Pipeline
-from mobilekd.errors import ConfigError
+from mobilekd.errors import ConfigError, one_line
 from mobilekd.plugins import STAGES, choices
 from mobilekd.profile import Profile
 from mobilekd.stage import Stage
@@ -23,7 +23,9 @@ def expand(pipeline: Pipeline, profile: Profile, until: str = "") -> tuple[Stage
     last = [index for index, stage in enumerate(stages) if until in {stage.stage_name(), stage.label()}]
     if not last:
         hint = choices(until, (stage.stage_name() for stage in pipeline.stages))
-        raise ConfigError(f"--until {until}: no such stage in pipeline {pipeline.name!r}", hint=hint)
+        raise ConfigError(
+            f"--until {one_line(until)}: no such stage in pipeline {pipeline.name!r}", hint=hint, code="MKD-223"
+        )
     return stages[: last[-1] + 1]
 
 
@@ -39,7 +41,7 @@ def check_wiring(stages: Sequence[Stage]) -> None:
             if not any(issubclass(one, kind) for one in made):
                 name = stage.stage_name()
                 message = f"stage {name!r} reads a {kind.__name__}, and no stage before it makes one"
-                raise ConfigError(message, hint=_who_makes(kind, name))
+                raise ConfigError(message, hint=_who_makes(kind, name), code="MKD-222")
 
 
 def reads(stage: Stage, kinds: set[type[Artifact]]) -> bool:

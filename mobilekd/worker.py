@@ -117,7 +117,7 @@ def trace_model(
 
 def _call(backend: str, model: Path, facts: DeployedFacts, request: Mapping[str, object], scratch: Path) -> None:
     if not facts.runnable:
-        raise StageError(f"{model.name} can't run here: {facts.note}")
+        raise StageError(f"{model.name} can't run here: {facts.note}", code="MKD-422")
     document = {**request, "backend": backend, "model": str(model), "facts": facts.to_json(), "scratch": str(scratch)}
     file = scratch / "request.json"
     file.write_text(json.dumps(document), encoding="utf-8")

@@ -1,5 +1,6 @@
 """Where a command works, and who watches. Imports nothing heavy before it is asked for."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +12,23 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_workshop(root: Path | None, events: Path | None = None) -> Iterator["Workshop"]:
-    """Give where a build works; libraries that print do it on stderr."""
+def open_workshop(root: Path | None, events: Path | None = None, shared: str = "") -> Iterator["Workshop"]:
+    """Give where a build works; libraries that print do it on stderr.
+
+    Args:
+        root: The cache; None for the default one.
+        events: Where training writes curves.
+        shared: URL of the shared cache; empty for that of MOBILEKD_SHARED_CACHE, or none.
+    """
     from mobilekd.cache import Cache
     from mobilekd.pipeline import Workshop
     from mobilekd.processes import runner
+    from mobilekd.shared_cache import SharedCache
 
+    url = shared or os.environ.get("MOBILEKD_SHARED_CACHE", "")
     cache = Cache(root or Cache.default_root())
     with runner() as run, watched() as console:
-        yield Workshop(cache, Cache.default_root() / "toolchains", console, events, run)
+        yield Workshop(cache, Cache.default_root() / "toolchains", console, events, run, SharedCache(url, console.say))
 
 
 @contextmanager

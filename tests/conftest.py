@@ -38,12 +38,21 @@ def profile() -> Profile:
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MOBILEKD_CACHE", str(tmp_path / "default-cache"))
     monkeypatch.delenv("MOBILEKD_DEBUG", raising=False)
+    monkeypatch.delenv("MOBILEKD_SHARED_CACHE", raising=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _unicode_tables() -> None:
     """Let hypothesis make its tables of Unicode, seconds in a new clone, outside of a test whose inputs it times."""
     hypothesis.find(strategies.text(), lambda _: True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Spread files over the processes of `pytest -n`; see `tests.spread`."""
+    from tests.spread import Spread
+
+    return Spread(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -62,3 +62,18 @@ def test_another_phone_is_another_source(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_without_a_profile_it_measures_nothing() -> None:
     with pytest.raises(ConfigError, match="the benchmark stage has no profile"):
         Benchmark().sources(lambda _: "")
+
+
+def test_the_place_is_looked_for_once_a_command(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    (tmp_path / "adb").write_text(f"#!/bin/sh\necho asked >> {tmp_path}/log\nprintf '0123\\tdevice\\n'\n")
+    (tmp_path / "adb").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    one = stage(profile(transport="adb"))
+    assert (one.missing(), one.sources(str)["on"], one.sources(str)["place"]) == ((), "adb 0123", "device")
+    assert (tmp_path / "log").read_text() == "asked\n"
+
+
+def test_the_place_that_was_found_is_no_option() -> None:
+    found = stage(profile(place="host"))
+    found.sources(str)
+    assert found.options() == stage(profile(place="host")).options()

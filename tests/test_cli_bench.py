@@ -1,5 +1,6 @@
 """Wrong words of `mobilekd bench`: an exit code, a sentence and a hint each, before anything is measured."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refused:
-    """Run `mobilekd bench`; return its exit code, message and hint."""
+    """Run `mobilekd bench`; return its exit code, message without its code, and hint."""
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
 
     def run(*words: object) -> tuple[int, str, str]:
@@ -29,7 +30,7 @@ def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         assert (out, "Traceback" in err) == ("", False)
         error, _, hint = err.partition("\nhint: ")
         assert error.startswith("error: ")
-        return code, error.removeprefix("error: "), hint.strip()
+        return code, re.sub(r" \[MKD-\d{3}\]$", "", error.removeprefix("error: "), flags=re.MULTILINE), hint.strip()
 
     return run
 
@@ -50,6 +51,14 @@ def test_a_folder_that_is_no_bundle(refused: Refused, tmp_path: Path) -> None:
 def test_a_folder_around_a_bundle_hints_at_the_bundle(refused: Refused, bundle: Path) -> None:
     code, _, hint = refused(bundle.parent, "--on", "host")
     assert (code, hint) == (2, f"give {bundle.parent / 'bundle'}")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "model.bin", "model"])
+def test_a_file_that_is_neither_a_bundle_nor_a_model(refused: Refused, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("hello\n" * 100)
+    code, error, hint = refused(tmp_path / name, "--on", "host")
+    assert (code, error) == (2, f"{tmp_path / name} is neither a bundle nor a model")
+    assert "give a bundle, its folder, or a model file (.tflite, .onnx" in hint
 
 
 def test_a_bundle_with_a_changed_byte(refused: Refused, bundle: Path, tmp_path: Path) -> None:

@@ -142,14 +142,40 @@ def test_a_build_that_stops_early_has_no_bundle(toy: Path, capfd: pytest.Capture
     assert (result["parity"], result["latency"]) == ([], [])
 
 
-def test_over_budget_is_told_after_the_result(
-    toy: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("mobilekd.release.budgets.over_budget", lambda *_: ("one-int8 is too big",))
-    assert cli.run(["build", "--json"]) == 6
+def test_over_budget_is_told_after_the_result(toy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["build", "--until", "benchmark", "--budget", "model_bytes=999", "--json"]) == 6
     out, err = capfd.readouterr()
-    assert json.loads(out)["over_budget"] == ["one-int8 is too big"]
-    assert "error: one-int8 is too big" in err
+    (sentence,) = json.loads(out)["over_budget"]
+    assert sentence.startswith("one-int8: 1,000 bytes model, budget 999 bytes (budget.model_bytes)")
+    assert f"error: {sentence}" in err
+
+
+def test_a_budget_that_was_not_measured_is_shown_and_passes(toy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["build", "--until", "benchmark", "--budget", "p50_ms=1"]) == 0
+    assert "0 hold, 0 over, 1 not measured" in capfd.readouterr().out
+
+
+def test_a_strict_build_fails_on_a_budget_that_was_not_measured(toy: Path) -> None:
+    assert cli.run(["build", "--until", "benchmark", "--budget", "p50_ms=1", "--strict"]) == 6
+
+
+def test_a_wrong_budget_is_told_before_anything_is_built(toy: Path) -> None:
+    assert cli.run(["build", "--budget", "top1_drop=1%"]) == 2
+    assert not toy.exists()
+
+
+def test_a_budget_on_the_command_line_makes_no_stage_again(toy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cli.run(["build", "--until", "benchmark"])
+    capfd.readouterr()
+    cli.run(["build", "--until", "benchmark", "--budget", "model_bytes=2000", "--json"])
+    assert {one["cached"] for one in json.loads(capfd.readouterr().out)["stages"]} == {True}
+
+
+def test_a_build_writes_its_gates_for_ci(toy: Path, tmp_path: Path) -> None:
+    files = ["--junit", str(tmp_path / "gates.xml"), "--markdown", str(tmp_path / "gates.md")]
+    cli.run(["build", "--until", "benchmark", "--budget", "model_bytes=999", *files])
+    assert 'failures="1"' in (tmp_path / "gates.xml").read_text()
+    assert "❌ over" in (tmp_path / "gates.md").read_text()
 
 
 def test_plan_says_what_would_run(toy: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from mobilekd import console
-from mobilekd.errors import MobilekdError
+from mobilekd.errors import ConfigError, MobilekdError
 
 
 def test_a_plain_bar_tells_its_progress_at_most_every_ten_seconds(
@@ -17,4 +17,19 @@ def test_a_plain_bar_tells_its_progress_at_most_every_ten_seconds(
 
 def test_an_error_shows_brackets_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
     console.Console().fail(MobilekdError("deploy[0] is [red]", hint="[bold]"))
-    assert capfd.readouterr().err == "error: deploy[0] is [red]\nhint: [bold]\n"
+    assert capfd.readouterr().err == "error: deploy[0] is [red] [MKD-070]\nhint: [bold]\n"
+
+
+def test_the_code_stands_on_the_first_line_of_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    console.Console().fail(ConfigError("a is wrong\nb is wrong", code="MKD-211"))
+    assert capfd.readouterr().err == "error: a is wrong [MKD-211]\nb is wrong\n"
+
+
+def test_an_error_never_steers_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    console.Console().fail(ConfigError("\x1b[2J\x07\r\u202e", hint="\x9b"))
+    assert capfd.readouterr().err == "error: \\x1b[2J\\x07\\r\\u202e [MKD-200]\nhint: \\x9b\n"
+
+
+def test_a_line_of_an_error_has_a_bound(capfd: pytest.CaptureFixture[str]) -> None:
+    console.Console().fail(ConfigError("x" * 1_000_000))
+    assert len(capfd.readouterr().err) < 2_100

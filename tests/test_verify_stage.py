@@ -192,3 +192,11 @@ def test_no_images_no_walk(bench: Bench) -> None:
 
 def test_images_of_the_walk_are_an_option_and_so_part_of_the_key() -> None:
     assert Verify(drift_images=1).options() != Verify(drift_images=2).options()
+
+
+def test_the_answers_of_the_model_are_kept_for_every_image(bench: Bench) -> None:
+    row = bench.verify(Verify())["rows"][0]
+    answers = {path.stem: np.load(path) for path in (bench.root / "made/answers").iterdir()}
+    assert sorted(answers) == ["labels", "onnxruntime-int8", "quantized", "student", "teacher"]
+    assert answers["onnxruntime-int8"].dtype == np.dtype("<u2")
+    assert (answers["onnxruntime-int8"] == answers["labels"]).mean() == row["top1_deployed"]

@@ -1,6 +1,6 @@
 """Clamps and second roundings in the form that MNN's converter treats as the table does."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +21,8 @@ def clamps_as_trained(
 
     - The converter fuses Relu and ReLU6 alone into a layer. For other bounds the layer itself is rounded, with the
       scale of the clamped tensor, and the clamp gets bounds on that grid: rounding is monotone, so
-      round(clip(x, a, b)) = clip(round(x), round(a), round(b)).
+      round(clip(x, a, b)) = clip(round(x), round(a), round(b)). So it is behind a linear layer, whose fused form has a
+      tensor of another name, for which the converter finds no scales; the clamp is a maximum and a minimum there.
     - A Relu, or an addition or product with a constant for each channel, would be fused into a layer whose output the
       table rounds before, and that rounding left out. A maximum of two tensors is not fused.
     - An Identity that changes the scale is dropped, and a Pad merged into the layer behind it: that layer would read
@@ -30,18 +31,20 @@ def clamps_as_trained(
     quants = table.by_name()
     stored = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
     clamps = {node.output[0]: node for node in model.graph.node if node.op_type in ("Relu", "Clip")}
-    sums = {node.name: node.output[0] for node in model.graph.node}
+    makers = {node.name: node for node in model.graph.node}
     constants: dict[str, NDArray[np.generic]] = {}
     written = []
     for layer in layers:
         clamp = clamps.get(layer.output)
-        if clamp is None or clamp.op_type == "Relu" or _bounds(clamp, stored) == _RELU6:
+        if clamp is None or _is_fused(makers[layer.node], clamp, stored):
             written.append(layer)
-        else:
+            continue
+        if clamp.op_type == "Clip":
             _round_bounds(clamp, quants[layer.output], stored, constants)
-            written.append(replace(layer, written=sums[layer.node]))
+        written.append(replace(layer, written=makers[layer.node].output[0]))
     second = set(_second_roundings(model, quants))
-    nodes = list(_fenced(model, {layer.output for layer in layers}, second, stored))
+    linear = {makers[layer.node].output[0] for layer in layers if makers[layer.node].op_type != "Conv"}
+    nodes = list(_fenced(_written_out(model, linear), {layer.output for layer in layers}, second, stored))
     constants |= {"zero_real": np.zeros((), np.float32), "lowest_real": np.asarray(np.finfo(np.float32).min)}
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -49,6 +52,11 @@ def clamps_as_trained(
         numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
     )
     return model, tuple(written)
+
+
+def _is_fused(layer: NodeProto, clamp: NodeProto, stored: Mapping[str, NDArray[np.generic]]) -> bool:
+    """Return True if the converter makes the clamp a part of the layer: its fusion knows convolutions alone."""
+    return layer.op_type == "Conv" and (clamp.op_type == "Relu" or _bounds(clamp, stored) == _RELU6)
 
 
 def _second_roundings(model: ModelProto, quants: Mapping[str, TensorQuant]) -> Iterator[str]:
@@ -60,11 +68,24 @@ def _second_roundings(model: ModelProto, quants: Mapping[str, TensorQuant]) -> I
             yield node.output[0]
 
 
+def _written_out(model: ModelProto, linear: set[str]) -> Iterator[NodeProto]:
+    """Yield copies of the nodes, with a clamp behind a linear layer as a maximum and a minimum."""
+    for node in [type(one).FromString(one.SerializeToString()) for one in model.graph.node]:
+        if node.op_type == "Relu" and node.input[0] in linear:
+            yield helper.make_node("Max", [node.input[0], "zero_real"], node.output, name=node.name)
+        elif node.op_type == "Clip" and node.input[0] in linear:
+            source, low, high = node.input
+            yield helper.make_node("Max", [source, low], [f"{node.output[0]}__above"], name=f"{node.name}__above")
+            yield helper.make_node("Min", [f"{node.output[0]}__above", high], node.output, name=node.name)
+        else:
+            yield node
+
+
 def _fenced(
-    model: ModelProto, outputs: set[str], second: set[str], stored: Mapping[str, NDArray[np.generic]]
+    nodes: Iterable[NodeProto], outputs: set[str], second: set[str], stored: Mapping[str, NDArray[np.generic]]
 ) -> Iterator[NodeProto]:
     """Yield the nodes, with a maximum where the converter would fuse or drop an operator and a rounding with it."""
-    for node in [type(one).FromString(one.SerializeToString()) for one in model.graph.node]:
+    for node in nodes:
         if node.output[0] in second:
             yield helper.make_node("Max", [node.input[0], "lowest_real"], node.output, name=node.name)
             continue

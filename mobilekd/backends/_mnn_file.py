@@ -70,7 +70,9 @@ def read_mnn(path: Path) -> MnnFile:
         tensors = tuple(net.strings(_NET_TENSORS))
         return MnnFile(ops, tensors, dict(_described(net)))
     except (struct.error, UnicodeDecodeError, ValueError) as cause:
-        raise StageError(f"{path.name} can't be read back: {cause}", hint="is this MNN version supported?") from cause
+        raise StageError(
+            f"{path.name} can't be read back: {cause}", hint="is this MNN version supported?", code="MKD-422"
+        ) from cause
 
 
 def field_position(data: bytes, field: int) -> int:

@@ -155,6 +155,7 @@ def check_small_scales(layers: Sequence[Layer], table: QuantTable, trained: Trai
                 f"{layer.weight!r}: MNN computes depthwise channels of a scale below 1e-6 with 1e-6, here up to"
                 f" {steps:.1f} steps off",
                 hint="deploy this network with another backend, or prune the channels whose weights are all but 0",
+                code="MKD-422",
             )
 
 
@@ -163,7 +164,7 @@ def _check_layer(path: Path, parts: Sequence[tuple[Layer, MnnOp]], found: ReadBa
     layer, ops = parts[0][0], [op for _, op in parts]
     weights = [op.weights for op in ops if op.weights is not None]
     if len(weights) < len(ops):
-        raise StageError(f"{path.name}: {layer.weight!r} is stored in a code that can't be read back")
+        raise StageError(f"{path.name}: {layer.weight!r} is stored in a code that can't be read back", code="MKD-422")
     found.scales(layer.weight, np.concatenate([op.weight_scales for op in ops if op.weight_scales is not None]), {0})
     found.weights(layer.weight, np.concatenate(weights))
     if layer.bias:

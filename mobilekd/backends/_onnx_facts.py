@@ -25,11 +25,13 @@ def tensor_facts(model: ModelProto, side: Literal["input", "output"], quant: Ten
     values = list(model.graph.input if side == "input" else model.graph.output)
     if len(values) != 1:
         names = ", ".join(one.name for one in values) or "none"
-        raise StageError(f"the model needs exactly one {side}, it has {len(values)}: {names}")
+        raise StageError(f"the model needs exactly one {side}, it has {len(values)}: {names}", code="MKD-420")
     tensor = values[0].type.tensor_type
     shape = tuple(int(dim.dim_value) for dim in tensor.shape.dim)
     if len(shape) not in _LAYOUTS or 0 in shape:
-        raise StageError(f"the {side} {values[0].name!r} has shape {shape}", hint="export with a fixed batch of 1")
+        raise StageError(
+            f"the {side} {values[0].name!r} has shape {shape}", hint="export with a fixed batch of 1", code="MKD-420"
+        )
     return TensorFacts(
         name=values[0].name,
         shape=shape,

@@ -27,7 +27,7 @@ def _sort(model: ModelProto) -> None:
     while waiting:
         ready = [node for node in waiting if known.issuperset(node.input)]
         if not ready:
-            raise StageError(f"the fp16 graph has a cycle at {waiting[0].name!r}")
+            raise StageError(f"the fp16 graph has a cycle at {waiting[0].name!r}", code="MKD-421")
         model.graph.node.extend(ready)
         known.update(name for node in ready for name in node.output)
         waiting = [node for node in waiting if not known.issuperset(node.output)]

@@ -176,7 +176,9 @@ class _Rewriter:
 
     def _constant(self, name: str) -> NDArray[np.generic]:
         if name not in self._index.constants:
-            raise StageError(f"{name!r} must be a constant of the graph", hint="simplify the ONNX model first")
+            raise StageError(
+                f"{name!r} must be a constant of the graph", hint="simplify the ONNX model first", code="MKD-420"
+            )
         return self._index.constants[name].reshape(())
 
 
@@ -213,7 +215,7 @@ def with_int8_io(model: ModelProto, table: QuantTable) -> ModelProto:
     quants = table.by_name()
     unquantized = [one.name for one in (image, logits) if one.name not in quants]
     if unquantized:
-        raise StageError(f"io = int8, but {unquantized[0]!r} is not in the quantization table")
+        raise StageError(f"io = int8, but {unquantized[0]!r} is not in the quantization table", code="MKD-420")
     for one in (image, logits):
         quant = quants[one.name]
         one.type.tensor_type.elem_type = TensorProto.INT8

@@ -79,17 +79,21 @@ class ReadBack:
                 f"{self._file}: {missing[0]!r} is in the quantization table and not in the file"
                 f" ({len(missing)} tensors are missing)",
                 hint="the converter dropped or renamed it: see convert.log",
+                code="MKD-422",
             )
 
     def _entry(self, name: str) -> TensorQuant:
         if name not in self._table:
-            raise StageError(f"{self._file}: {name!r} is quantized in the file and not in the quantization table")
+            raise StageError(
+                f"{self._file}: {name!r} is quantized in the file and not in the quantization table", code="MKD-422"
+            )
         return self._table[name]
 
     def _drift(self, name: str, what: str, detail: str) -> StageError:
         return StageError(
             f"{self._file}: the {what} of {name!r} differs: {detail} in the quantization table",
             hint="the file was not built from this table; run the convert stage again with --fresh",
+            code="MKD-422",
         )
 
 

@@ -17,7 +17,7 @@ def clip(call: Call) -> None:
     """Write Clip: in int8 as integers after rounding, which commutes with it; else as RELU6 or MINIMUM and MAXIMUM."""
     bounds = clamp_of(call.source, call.node)
     if bounds is None:
-        raise StageError(f"Clip {call.node.name}: bounds must be constants")
+        raise StageError(f"Clip {call.node.name}: bounds must be constants", code="MKD-420")
     value = call.read()
     if call.is_int8:
         call.clamp(value, bounds)

@@ -114,7 +114,9 @@ class Call:
         """
         value = self.constant(position)
         if value is None:
-            raise StageError(f"{self.node.op} {self.node.name}: {what} must be a constant of the ONNX graph")
+            raise StageError(
+                f"{self.node.op} {self.node.name}: {what} must be a constant of the ONNX graph", code="MKD-420"
+            )
         return value
 
     def axes(self, position: int = 0) -> Axes:

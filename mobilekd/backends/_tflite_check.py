@@ -42,6 +42,7 @@ def _missing(graph: Graph, table: QuantTable, trained: Mapping[str, NDArray[Any]
             raise StageError(
                 f"the {quant.role} {quant.name!r} is in the quantization table and not in the TFLite file",
                 hint="the int8 file is not the network that was trained; report it with the model",
+                code="MKD-422",
             )
         if index is None:
             yield f"{quant.name}: fused away, not rounded on its own"
@@ -118,4 +119,5 @@ def _differs(tensor: Tensor, quant: TensorQuant, what: str) -> StageError:
     return StageError(
         f"TFLite tensor {tensor.name} ({quant.name} in the quantization table): {what}",
         hint="the int8 file is not the network that was trained; report it with the model",
+        code="MKD-422",
     )

@@ -45,7 +45,9 @@ def conv(call: Call) -> None:
     """Write Conv as CONV_2D or DEPTHWISE_CONV_2D, grouped ones too: all kernel sets have them exact in int8."""
     if len(call.shape(0)) != 4:
         raise StageError(
-            f"Conv {call.node.name}: {len(call.shape(0))} dimensions", hint="only 2-D convolution is known"
+            f"Conv {call.node.name}: {len(call.shape(0))} dimensions",
+            hint="only 2-D convolution is known",
+            code="MKD-420",
         )
     group, channels = int(call.node.number("group", 1)), call.shape(0)[1]
     is_depthwise = group == channels and call.shape(1)[1] == 1 and group > 1
@@ -65,15 +67,17 @@ def conv_transpose(call: Call) -> None:
     """Write ConvTranspose as TRANSPOSE_CONV, cut to what pads leave."""
     node = call.node
     if node.number("group", 1) != 1 or set(node.integers("dilations", (1, 1))) != {1} or len(call.shape(0)) != 4:
-        raise StageError(f"ConvTranspose {node.name}: groups, dilations and 1-D are not known")
+        raise StageError(f"ConvTranspose {node.name}: groups, dilations and 1-D are not known", code="MKD-420")
     strides, pads = node.integers("strides", (1, 1)), node.integers("pads", (0, 0, 0, 0))
     if node.text("auto_pad", "NOTSET") != "NOTSET":
-        raise StageError(f"ConvTranspose {node.name}: auto_pad is not known", hint="give explicit pads")
+        raise StageError(f"ConvTranspose {node.name}: auto_pad is not known", hint="give explicit pads", code="MKD-420")
     weight, bias = _weights(call, (1, 2, 3, 0), 0)
     result = layout.stored(call.out_shape(), NHWC)
     spans = [(call.shape(0)[at] - 1) * strides[at - 2] + call.shape(1)[at] for at in (2, 3)]
     if any(spans[at] < pads[at] + result[at + 1] for at in (0, 1)):
-        raise StageError(f"ConvTranspose {node.name}: output_padding goes past its pads", hint="lower output_padding")
+        raise StageError(
+            f"ConvTranspose {node.name}: output_padding goes past its pads", hint="lower output_padding", code="MKD-420"
+        )
     full = (result[0], *spans, result[3])
     inputs = [call.tensors.shape_constant(full), weight, call.read(0, NHWC).index, bias]
     options = {"padding": _VALID, "strideH": strides[0], "strideW": strides[1]}
@@ -99,7 +103,9 @@ def gemm(call: Call) -> None:
     node = call.node
     is_plain = node.number("alpha", 1.0) == 1.0 and node.number("beta", 1.0) == 1.0 and not node.number("transA", 0)
     if not is_plain or not call.source.is_constant(node.inputs[1]):
-        raise StageError(f"Gemm {node.name}: only a constant weight, alpha = beta = 1 and transA = 0 are known")
+        raise StageError(
+            f"Gemm {node.name}: only a constant weight, alpha = beta = 1 and transA = 0 are known", code="MKD-420"
+        )
     _linear(call)
 
 
@@ -156,7 +162,7 @@ def _int32_bias(call: Call, weight: Weight, bias: NDArray[np.generic], name: str
     grid = np.atleast_1d(np.float32(call.quant(0).scale[0]) * weight.scale)
     steps = np.rint(bias.astype(np.float64) / grid.astype(np.float64))
     if np.abs(steps).max() > np.iinfo(np.int32).max:
-        raise StageError(f"the bias {name!r} does not fit int32 at its scale", hint="train longer")
+        raise StageError(f"the bias {name!r} does not fit int32 at its scale", hint="train longer", code="MKD-411")
     return call.tensors.constant(name, steps.astype(np.int32), Quant(tuple(map(float, grid))))
 
 

@@ -37,6 +37,7 @@ class Lowering:
                     f"no TFLite form is known of the ONNX operator {node.op} ({node.name})",
                     hint=f"known: {', '.join(sorted(self._rules))}; take it out of the network, or drop the "
                     "tflite deployment",
+                    code="MKD-420",
                 )
             call = Call(self._tensors, node, rule)
             self._fused.update(sink.tail for sink in call.sinks if sink.tail not in node.outputs)

@@ -50,7 +50,9 @@ def binary(call: Call) -> None:
 def extremum(call: Call) -> None:
     """Write Max or Min of two sides; the int8 kernels keep one scale, so both are brought to that of the result."""
     if len(call.node.inputs) != 2:
-        raise StageError(f"{call.node.op} {call.node.name}: {len(call.node.inputs)} inputs; 2 are known")
+        raise StageError(
+            f"{call.node.op} {call.node.name}: {len(call.node.inputs)} inputs; 2 are known", code="MKD-420"
+        )
     axes = _common_axes(call)
     sides = [_side(call, position, axes) for position in range(2)]
     if call.is_int8:
@@ -107,7 +109,9 @@ def erf(call: Call) -> None:
     Raises:
         StageError: Always: TFLite has no operator for it.
     """
-    raise StageError(f"Erf {call.node.name} is no part of a GELU; TFLite has no operator for it", hint="use GELU")
+    raise StageError(
+        f"Erf {call.node.name} is no part of a GELU; TFLite has no operator for it", hint="use GELU", code="MKD-420"
+    )
 
 
 def affine(call: Call) -> None:

@@ -20,7 +20,7 @@ _REDUCTIONS = {"ReduceMean": "MEAN", "ReduceSum": "SUM", "ReduceMax": "REDUCE_MA
 def max_pool(call: Call) -> None:
     """Write MaxPool; pads that TFLite has not are the lowest value, or 0 behind a Relu."""
     if set(call.node.integers("dilations", (1, 1))) != {1}:
-        raise StageError(f"MaxPool {call.node.name}: dilations are not known")
+        raise StageError(f"MaxPool {call.node.name}: dilations are not known", code="MKD-420")
     index, frame = place(call, window(call, call.node.integers("kernel_shape", ())), fill=-np.inf)
     call.finish("MAX_POOL_2D", [index], NHWC, quant=kept_quant(call), options=_pool_options(frame))
 
@@ -32,10 +32,10 @@ def average_pool(call: Call) -> None:
     is_padded = any((*frame.begins, *frame.ends))
     counts_pads = bool(node.number("count_include_pad", 0))
     if is_padded and not counts_pads and frame.padding != 0:
-        raise StageError(f"AveragePool {node.name}: its pads have no TFLite form without counting them")
+        raise StageError(f"AveragePool {node.name}: its pads have no TFLite form without counting them", code="MKD-420")
     if is_padded and counts_pads:
         if node.number("ceil_mode", 0):
-            raise StageError(f"AveragePool {node.name}: ceil_mode with counted pads is not known")
+            raise StageError(f"AveragePool {node.name}: ceil_mode with counted pads is not known", code="MKD-420")
         frame = Window(frame.kernel, frame.strides, frame.dilations, frame.begins, frame.ends, 1)
     index, frame = place(call, frame, fill=0.0)
     call.finish("AVERAGE_POOL_2D", [index], NHWC, options=_pool_options(frame))

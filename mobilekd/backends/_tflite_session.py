@@ -46,7 +46,7 @@ def interpreter(model: Path | bytes, kernels: str, threads: int) -> Any:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     if kernels not in _RESOLVERS:
-        raise StageError(f"TFLite has no kernels {kernels!r}", hint=f"known: {', '.join(_RESOLVERS)}")
+        raise StageError(f"TFLite has no kernels {kernels!r}", hint=f"known: {', '.join(_RESOLVERS)}", code="MKD-422")
     path, content = (None, model) if isinstance(model, bytes) else (str(model), None)
     try:
         interpreter = Interpreter(
@@ -58,5 +58,5 @@ def interpreter(model: Path | bytes, kernels: str, threads: int) -> Any:
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as cause:
         named = path or "the model"
-        raise StageError(f"{named} does not load in TFLite with {kernels} kernels: {cause}") from cause
+        raise StageError(f"{named} does not load in TFLite with {kernels} kernels: {cause}", code="MKD-422") from cause
     return interpreter

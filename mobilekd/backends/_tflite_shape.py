@@ -32,7 +32,7 @@ def identity(call: Call) -> None:
         StageError: A Cast gives integers.
     """
     if call.node.op == "Cast" and call.node.number("to", 1) not in _FLOATS:
-        raise StageError(f"Cast {call.node.name}: only casts between floats are known")
+        raise StageError(f"Cast {call.node.name}: only casts between floats are known", code="MKD-420")
     value = call.read()
     call.alias(value.index, value.axes, quant=kept_quant(call))
 
@@ -107,7 +107,7 @@ def gather(call: Call) -> None:
     axis = int(call.node.number("axis", 0)) % len(call.shape())
     indices = call.need_constant(1, "the indices")
     if indices.ndim > 1:
-        raise StageError(f"Gather {call.node.name}: indices of {indices.ndim} dimensions; 1 is known")
+        raise StageError(f"Gather {call.node.name}: indices of {indices.ndim} dimensions; 1 is known", code="MKD-420")
     size, value = call.shape()[axis], call.read()
     wanted = np.where(indices < 0, indices + size, indices).reshape(-1).astype(np.int32)
     is_run = bool(np.array_equal(wanted, np.arange(len(wanted)) + wanted[0]))
@@ -125,10 +125,12 @@ def pad(call: Call) -> None:
     """Write Pad with a constant or a reflection; in int8 a pad of 0 is the zero point."""
     mode, rank = call.node.text("mode", "constant"), len(call.shape())
     if mode not in ("constant", "reflect") or call.has(3):
-        raise StageError(f"Pad {call.node.name}: mode {mode!r} or axes; constant and reflect of all axes are known")
+        raise StageError(
+            f"Pad {call.node.name}: mode {mode!r} or axes; constant and reflect of all axes are known", code="MKD-420"
+        )
     amounts = call.need_constant(1, "the pads").reshape(2, rank).T
     if (amounts < 0).any():
-        raise StageError(f"Pad {call.node.name}: negative pads", hint="use Slice")
+        raise StageError(f"Pad {call.node.name}: negative pads", hint="use Slice", code="MKD-420")
     value = call.read()
     inputs = [value.index, call.tensors.constant("mobilekd/pads", amounts[list(value.axes)].astype(np.int32))]
     fill = call.constant(2)
@@ -180,7 +182,8 @@ def resize(call: Call) -> None:
     options = known.get((mode, place))
     if options is None:
         raise StageError(
-            f"Resize {node.name}: mode {mode}, {place}, {nearest} to {list(size)} has no exact TFLite form"
+            f"Resize {node.name}: mode {mode}, {place}, {nearest} to {list(size)} has no exact TFLite form",
+            code="MKD-420",
         )
     kind = "RESIZE_NEAREST_NEIGHBOR" if mode == "nearest" else "RESIZE_BILINEAR"
     inputs = [call.read(0, NHWC).index, call.tensors.shape_constant(size)]

@@ -143,7 +143,9 @@ class Source:
             value = self.weights[name].payload if name in self.weights else self.constants[name]
             return tuple(value.shape)
         if name not in self.shapes:
-            raise StageError(f"the shape of ONNX tensor {name!r} is not known", hint="export with a fixed input size")
+            raise StageError(
+                f"the shape of ONNX tensor {name!r} is not known", hint="export with a fixed input size", code="MKD-420"
+            )
         return self.shapes[name]
 
     def _index_readers(self) -> None:
@@ -186,7 +188,9 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Attribute]:
 def _quant(node: onnx.NodeProto, index: graph.QdqIndex) -> Quant:
     scale, zero_point = (index.constants[name].reshape(-1) for name in node.input[1:3])
     if len(scale) != 1:
-        raise StageError(f"{node.input[0]!r} has a scale for each channel; TFLite has one for an activation")
+        raise StageError(
+            f"{node.input[0]!r} has a scale for each channel; TFLite has one for an activation", code="MKD-420"
+        )
     return Quant((float(np.float32(scale[0])),), int(zero_point[0]))
 
 
@@ -227,5 +231,5 @@ def _known_shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
 def _only(values: Sequence[onnx.ValueInfoProto], what: str) -> str:
     if len(values) != 1:
         names = ", ".join(one.name for one in values)
-        raise StageError(f"the ONNX graph has {len(values)} {what} ({names}); one is needed")
+        raise StageError(f"the ONNX graph has {len(values)} {what} ({names}); one is needed", code="MKD-420")
     return str(values[0].name)

@@ -33,7 +33,7 @@ def window(call: Call, kernel: tuple[int, ...]) -> Window:
     """
     node = call.node
     if len(kernel) != 2:
-        raise StageError(f"{node.op} {node.name}: a window of {len(kernel)} dimensions; TFLite has 2")
+        raise StageError(f"{node.op} {node.name}: a window of {len(kernel)} dimensions; TFLite has 2", code="MKD-420")
     strides, dilations = node.integers("strides", (1, 1)), node.integers("dilations", (1, 1))
     pads = _pads(call, kernel, strides, dilations)
     sizes, results = call.shape(0)[2:], call.out_shape()[2:]

@@ -81,6 +81,7 @@ def _need_int8(*, is_quantized: bool, name: str) -> None:
         raise StageError(
             f"io = int8, but {name!r} is not quantized on its own",
             hint='set io = "float32", or quantize the first and the last layer',
+            code="MKD-420",
         )
 
 

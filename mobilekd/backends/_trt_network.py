@@ -61,7 +61,9 @@ def parse(trt: Any, model: Path, log: Path) -> Network:
     if not parser.parse(model.read_bytes()):
         errors = [parser.get_error(at) for at in range(parser.num_errors)]
         told = "\n".join(f"    {one.node_operator()} {one.node_name()!r}: {one.desc()}" for one in errors)
-        raise StageError(f"TensorRT's parser refused {model.name}\n{told}", hint=f"the whole log: {log}")
+        raise StageError(
+            f"TensorRT's parser refused {model.name}\n{told}", hint=f"the whole log: {log}", code="MKD-421"
+        )
     return Network(trt, definition, builder, (logger, parser))
 
 

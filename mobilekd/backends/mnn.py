@@ -55,7 +55,9 @@ class Mnn:
 
         deployment = request.deployment
         if deployment.io != "float32":
-            raise ConfigError(f"{deployment.name}: MNN has no int8 input", hint='set io = "float32" for backend mnn')
+            raise ConfigError(
+                f"{deployment.name}: MNN has no int8 input", hint='set io = "float32" for backend mnn', code="MKD-230"
+            )
         model = graph.load(request.source_onnx)
         file = request.out / f"{deployment.name}.mnn"
         found = _convert_int8(request, file) if deployment.precision == "int8" else _convert_float(request, file)
@@ -76,6 +78,7 @@ class Mnn:
         raise StageError(
             f"{model}: a lone MNN file does not say how its input is laid out",
             hint="measure it in its bundle: mobilekd bench BUNDLE",
+            code="MKD-421",
         )
 
     def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> "MnnSession":
@@ -199,6 +202,7 @@ def _convert(request: Conversion, source: Path, params: str, file: Path) -> None
         raise StageError(
             f"MNN's converter refused {request.source_onnx.name}\n{tail(request.log)}",
             hint=f"the whole log: {request.log}",
+            code="MKD-422",
         )
 
 

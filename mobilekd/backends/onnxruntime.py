@@ -81,7 +81,7 @@ class Onnxruntime:
         try:
             proto = graph.load(model)
         except DecodeError as cause:
-            raise StageError(f"{model} is no ONNX model: {cause}") from cause
+            raise StageError(f"{model} is no ONNX model: {cause}", code="MKD-422") from cause
         int8 = graph.int8_initializers(proto)
         return DeployedFacts(
             deployment=Deployment(backend="onnxruntime", precision="int8" if int8 else "fp32").model_dump(mode="json"),
@@ -121,7 +121,9 @@ class Onnxruntime:
             session = _load(probed, threads=1, optimized=plain)
             kinds = [_ort_check.integer_kernels(one) for one in (before, graph.load(plain))]
         if kinds[0] != kinds[1]:
-            raise StageError(f"{model.name} can't be traced: with its tensors as outputs it runs other kernels")
+            raise StageError(
+                f"{model.name} can't be traced: with its tensors as outputs it runs other kernels", code="MKD-422"
+            )
         tensors = [probe.tensor for probe in probes.values()]
         values = session.run(tensors, {facts.input.name: _quantized(image, facts.input)}) if tensors else []
         return {name: probe.real(value) for (name, probe), value in zip(probes.items(), values, strict=True)}
@@ -226,5 +228,7 @@ def _load(file: Path, *, threads: int, optimized: Path | None = None) -> Any:
         return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except (refusals.Fail, refusals.NotImplemented, refusals.InvalidGraph, refusals.RuntimeException) as cause:
         raise StageError(
-            f"ONNX Runtime refused {file.name}: {cause}", hint="an operator has no kernel: change the student"
+            f"ONNX Runtime refused {file.name}: {cause}",
+            hint="an operator has no kernel: change the student",
+            code="MKD-422",
         ) from cause

@@ -59,9 +59,13 @@ class Tensorrt:
         provider = _provider()
         deployment = request.deployment
         if provider is None:
-            raise MissingToolError("TensorRT is not installed", hint="pip install 'mobilekd[onnx,tensorrt]'")
+            raise MissingToolError(
+                "TensorRT is not installed", hint="pip install 'mobilekd[onnx,tensorrt]'", code="MKD-302"
+            )
         if deployment.io != "float32":
-            raise ConfigError(f"{deployment.name}: io is {deployment.io!r}", hint='set io = "float32" for tensorrt')
+            raise ConfigError(
+                f"{deployment.name}: io is {deployment.io!r}", hint='set io = "float32" for tensorrt', code="MKD-230"
+            )
         source = _source(request)
         trt = importlib.import_module(provider)
         network = _trt_network.parse(trt, source, request.log)
@@ -97,6 +101,7 @@ class Tensorrt:
         raise StageError(
             f"{model}: a lone TensorRT file does not say how its input is laid out",
             hint="measure it in its bundle: mobilekd bench BUNDLE",
+            code="MKD-421",
         )
 
     def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> Session:
@@ -121,7 +126,9 @@ class Tensorrt:
 
 
 def _not_here(model: Path, facts: DeployedFacts) -> StageError:
-    return StageError(f"{model.name} can't run on this machine: {facts.note}", hint="run it on the target")
+    return StageError(
+        f"{model.name} can't run on this machine: {facts.note}", hint="run it on the target", code="MKD-422"
+    )
 
 
 def _provider() -> str | None:
@@ -204,6 +211,7 @@ def _build(request: Conversion, network: "Network", provider: str) -> Path:
         raise StageError(
             f"TensorRT built no engine of {request.deployment.name}\n{tail(request.log)}",
             hint=f"the whole log: {request.log}",
+            code="MKD-421",
         )
     file = request.out / f"{request.deployment.name}.engine"
     file.write_bytes(bytes(memoryview(plan)))
@@ -218,5 +226,6 @@ def _capability(trt: Any, target: Target) -> Any:
         raise ConfigError(
             f"target.compute_capability is {target.compute_capability!r}, which tensorrt_rtx can't build for",
             hint=f"choose one of {choices}",
+            code="MKD-230",
         )
     return known[name]

@@ -49,7 +49,7 @@ class Tflite:
 
         absent = self.missing()
         if absent is not None:
-            raise MissingToolError(f"tflite: {absent}")
+            raise MissingToolError(f"tflite: {absent}", code="MKD-302")
         deployment, result = request.deployment, request.out / _FILE
         is_int8 = deployment.precision == "int8"
         source = request.qdq_onnx if is_int8 else request.float_onnx
@@ -61,11 +61,13 @@ class Tflite:
     def describe(self, model: Path) -> DeployedFacts:
         """Return what a .tflite file says of itself; int8 when any of its tensors is."""
         if model.read_bytes()[4:8] != _IDENTIFIER:
-            raise StageError(f"{model} is no TFLite model: its bytes 4 to 8 are not {_IDENTIFIER.decode()}")
+            raise StageError(
+                f"{model} is no TFLite model: its bytes 4 to 8 are not {_IDENTIFIER.decode()}", code="MKD-422"
+            )
         try:
             has_int8 = any(tensor.dtype == "int8" for tensor in tfl.view(tfl.read_model(model)).tensors)
         except (struct.error, ValueError, IndexError, TypeError) as cause:
-            raise StageError(f"{model} is no TFLite model: {cause}") from cause
+            raise StageError(f"{model} is no TFLite model: {cause}", code="MKD-422") from cause
         return _described(model, Deployment(backend="tflite", precision="int8" if has_int8 else "fp32"), {}, ())
 
     def open(self, model: Path, facts: DeployedFacts, *, kernels: str, threads: int) -> TfliteSession:

@@ -102,7 +102,9 @@ def read_lines(trace: str, runs: int) -> list[list[Operation]]:
     lines = [json.loads(line) for line in trace.splitlines()]
     each, rest = divmod(len(lines), runs)
     if rest or not each:
-        raise DeviceError(f"a profile has {len(lines)} layers, which are not those of {runs} equal runs")
+        raise DeviceError(
+            f"a profile has {len(lines)} layers, which are not those of {runs} equal runs", code="MKD-507"
+        )
     found = [Operation(one["name"], one["operator"].partition(" [")[0].strip(), one["ns"] / 1e6) for one in lines]
     return [found[at : at + each] for at in range(0, len(found), each)]
 
@@ -116,7 +118,7 @@ def read_ort_trace(trace: str, runs: int) -> list[list[Operation]]:
     events = json.loads(trace)
     spans = [(event["ts"], event["ts"] + event["dur"]) for event in events if event["name"] == "model_run"][-runs:]
     if len(spans) < runs:
-        raise DeviceError(f"ONNX Runtime's profile has {len(spans)} of {runs} runs")
+        raise DeviceError(f"ONNX Runtime's profile has {len(spans)} of {runs} runs", code="MKD-507")
     nodes = [event for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time")]
     return [
         [_operation(node) for node in nodes if begin <= node["ts"] and node["ts"] + node["dur"] <= end]
@@ -163,7 +165,9 @@ def costs(recorded: Sequence[Sequence[Operation]], within: float, *, counted: bo
     """
     first = [(one.name, one.operator) for one in recorded[0]]
     if any([(one.name, one.operator) for one in run] != first for run in recorded):
-        raise DeviceError("the operators of a model differ from run to run", hint="profile models of a fixed shape")
+        raise DeviceError(
+            "the operators of a model differ from run to run", hint="profile models of a fixed shape", code="MKD-507"
+        )
     middles = [_middle([run[at].cost for run in recorded], counted=counted) for at in range(len(first))]
     middles = without_profiler(middles, within)
     total = sum(middles)

@@ -121,23 +121,34 @@ def _device(profile: Profile) -> Place:
         return Place("device", "adb", serial, on_target=not serial.startswith(_ANDROID_EMULATOR))
     if settings.transport == "ssh":
         if not settings.host:
-            raise _NotThereError("no board is named", hint="--set profile.device.host=HOST, as `ssh HOST` takes it")
+            raise _NotThereError(
+                "no board is named", hint="--set profile.device.host=HOST, as `ssh HOST` takes it", code="MKD-512"
+            )
         ssh.check_reachable(settings.host)
         return Place("device", "ssh", settings.host, on_target=True)
     if settings.transport == "local" and is_target(profile.target):
         return _host(profile)
     raise _NotThereError(
-        f"profile {profile.name} reaches no device from this host", hint='give [device] transport = "adb" or "ssh"'
+        f"profile {profile.name} reaches no device from this host",
+        hint='give [device] transport = "adb" or "ssh"',
+        code="MKD-512",
     )
 
 
 def _phone(serial: str) -> str:
-    """Return the serial of the phone to use."""
-    attached = adb.attached()
+    """Return the serial of the phone to use; an adb that hangs has none, unless one is named."""
+    try:
+        attached = adb.attached()
+    except DeviceError as trouble:
+        if serial:
+            raise
+        raise _NotThereError(trouble.message, hint=trouble.hint, code=trouble.code) from trouble
     if serial:
         if ":" not in serial and serial not in attached:  # host:port is connected to when the device is taken
             known = ", ".join(f"{name} ({state})" for name, state in attached.items()) or "none"
-            raise DeviceError(f"adb device {serial} is not attached; attached: {known}", hint="adb devices")
+            raise DeviceError(
+                f"adb device {serial} is not attached; attached: {known}", hint="adb devices", code="MKD-502"
+            )
         return serial
     ready = [name for name, state in attached.items() if state == "device" and not name.startswith(_ANDROID_EMULATOR)]
     if len(ready) == 1:
@@ -146,18 +157,22 @@ def _phone(serial: str) -> str:
         raise DeviceError(
             f"{len(ready)} adb devices are attached: {', '.join(ready)}",
             hint=f"choose one: export ANDROID_SERIAL={ready[0]}; or --set profile.device.place=emulator",
+            code="MKD-502",
         )
     unready = ", ".join(f"{name} is {_NO_PHONE if state == 'device' else state}" for name, state in attached.items())
     raise _NotThereError(
         f"no phone is ready: {unready}" if unready else "no phone is attached",
         hint="plug one in with USB debugging on: adb devices",
+        code="MKD-501",
     )
 
 
 def _emulator(profile: Profile) -> Place:
     name = profile.device.cpu
     if not name:
-        raise _NotThereError(f"profile {profile.name} names no CPU to emulate", hint=f"known: {', '.join(cpus.CPUS)}")
+        raise _NotThereError(
+            f"profile {profile.name} names no CPU to emulate", hint=f"known: {', '.join(cpus.CPUS)}", code="MKD-512"
+        )
     transport = _EMULATORS[profile.device.emulator]()
     cpus.need_libraries()
     building.compiler("aarch64")
@@ -194,7 +209,7 @@ def _either() -> str:
         if not qemu.is_installed():
             raise user from lack
         message = f"{user.message}, and a virtual machine can't count them: {lack.message}"
-        raise MissingToolError(message, hint=lack.hint) from lack
+        raise MissingToolError(message, hint=lack.hint, code="MKD-304") from lack
 
 
 _EMULATORS: dict[str, Callable[[], str]] = {"auto": _either, "qemu": _by_plugin, "vm": _by_clock}

@@ -93,7 +93,7 @@ class Running:
         """
         outcome, counts = self._counted(job)
         if len(counts) != job.timed_runs:
-            raise DeviceError(f"{job.name}: {len(counts)} of {job.timed_runs} runs were counted")
+            raise DeviceError(f"{job.name}: {len(counts)} of {job.timed_runs} runs were counted", code="MKD-507")
         return outcome, counts
 
     def count_by_clock(self, job: Job) -> tuple[Outcome, tuple[int, ...]]:
@@ -105,7 +105,9 @@ class Running:
             DeviceError: There is no such clock.
         """
         if not isinstance(self.transport, Vm) or not self.transport.is_counting:
-            raise DeviceError("the device's clock shows time and counts no instructions", hint="Vm(icount=True)")
+            raise DeviceError(
+                "the device's clock shows time and counts no instructions", hint="Vm(icount=True)", code="MKD-512"
+            )
         outcome = self.run(job)
         return outcome, tuple(round(run_ms * 1e6) for run_ms in outcome.latencies_ms)
 
@@ -125,7 +127,9 @@ class Running:
     def _counted(self, job: Job, clock: Literal["real", "instructions"] = "real") -> tuple[Outcome, tuple[Counts, ...]]:
         if not isinstance(self.transport, Qemu):
             raise DeviceError(
-                "instructions are counted on the emulator only", hint="--set profile.device.place=emulator"
+                "instructions are counted on the emulator only",
+                hint="--set profile.device.place=emulator",
+                code="MKD-512",
             )
         completed, counts = self.transport.run_counted(self._argv(job), timeout_s=_TIMEOUT_S, clock=clock)
         return runner.outcome(job, completed), counts
@@ -174,7 +178,9 @@ def prepare(
     plain = Running(transport, (), (), scratch, threads, cores)
     if choice == "python":
         if lack := _python_lack(transport, backends):
-            raise MissingToolError(lack, hint='install it on the device, or set profile.device.runner = "native"')
+            raise MissingToolError(
+                lack, hint='install it on the device, or set profile.device.runner = "native"', code="MKD-302"
+            )
         return replace(plain, prefix=runner.PYTHON, by_python=True)
     machine = transport.facts().machine
     try:
@@ -183,7 +189,7 @@ def prepare(
         if choice == "native":
             raise
         if lack := _python_lack(transport, backends):
-            raise MissingToolError(f"{cause.message}; and {lack}", hint=cause.hint) from cause
+            raise MissingToolError(f"{cause.message}; and {lack}", hint=cause.hint, code="MKD-306") from cause
         progress.say(f"{cause.message}: the device's own Python runs the models")
         return replace(plain, prefix=runner.PYTHON, by_python=True)
     return replace(plain, names=tuple(kit), prefix=_started(transport, kit, machine))
@@ -200,7 +206,9 @@ def _started(transport: Transport, kit: Mapping[str, Path], machine: str) -> tup
         started = transport.run([*prefix, f"./{runner.PROGRAM}"], timeout_s=60)
     if started.returncode != _RAN:
         said = (started.stderr or started.stdout).strip()
-        raise DeviceError(f"{runner.PROGRAM} does not start on {transport.facts().name} ({machine}): {said}")
+        raise DeviceError(
+            f"{runner.PROGRAM} does not start on {transport.facts().name} ({machine}): {said}", code="MKD-507"
+        )
     return prefix
 
 

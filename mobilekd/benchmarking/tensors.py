@@ -47,6 +47,7 @@ def unpack(content: bytes, facts: "TensorFacts", samples: int) -> "Float32":
         raise DeviceError(
             f"the device gave {len(content)} bytes for {samples} image(s), expected {expected_bytes}",
             hint="the run is incomplete: start it again",
+            code="MKD-507",
         )
     values: NDArray[np.generic] = np.frombuffer(content, dtype)
     logits = values.reshape(samples, -1).astype(np.float32)
@@ -65,11 +66,13 @@ def write_inputs(images: "Float32", facts: "TensorFacts", path: Path) -> None:
 
 def _dtype_of(facts: "TensorFacts") -> _Dtype:
     if facts.dtype not in _DTYPES:
-        raise StageError(f"tensor {facts.name} is of type {facts.dtype!r}", hint=f"known: {', '.join(_DTYPES)}")
+        raise StageError(
+            f"tensor {facts.name} is of type {facts.dtype!r}", hint=f"known: {', '.join(_DTYPES)}", code="MKD-422"
+        )
     return _DTYPES[facts.dtype]
 
 
 def _scheme_of(facts: "TensorFacts") -> tuple[float, int]:
     if facts.scale is None or facts.zero_point is None:
-        raise StageError(f"tensor {facts.name} is int8 without a scale", hint="convert the model again")
+        raise StageError(f"tensor {facts.name} is int8 without a scale", hint="convert the model again", code="MKD-422")
     return facts.scale, facts.zero_point

@@ -95,7 +95,7 @@ def compiler(machine: str) -> Compiler:
     if machine == os.uname().machine:
         return host_compiler()
     if machine != "aarch64":
-        raise MissingToolError(f"no compiler is known for {machine}", hint="machines: aarch64, x86_64")
+        raise MissingToolError(f"no compiler is known for {machine}", hint="machines: aarch64, x86_64", code="MKD-305")
     if shutil.which(_CROSS):
         return Compiler((_CROSS,), _first_line((_CROSS, "--version")))
     if util.find_spec("ziglang") is not None:
@@ -104,6 +104,7 @@ def compiler(machine: str) -> Compiler:
     raise MissingToolError(
         f"nothing builds programs for aarch64 here: neither {_CROSS} nor the ziglang package is installed",
         hint=f"apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross, or {sys.executable} -m pip install ziglang",
+        code="MKD-305",
     )
 
 
@@ -126,13 +127,17 @@ def host_compiler() -> Compiler:
     for name in ("cc", "gcc", "clang"):
         if shutil.which(name):
             return Compiler((name,), _first_line((name, "--version")))
-    raise MissingToolError("no C compiler is on PATH: tried cc, gcc and clang", hint="apt-get install gcc libc6-dev")
+    raise MissingToolError(
+        "no C compiler is on PATH: tried cc, gcc and clang", hint="apt-get install gcc libc6-dev", code="MKD-305"
+    )
 
 
 def _first_line(argv: tuple[str, ...]) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise MissingToolError(f"{' '.join(argv)} ended with exit code {done.returncode}", hint=done.stderr.strip())
+        raise MissingToolError(
+            f"{' '.join(argv)} ended with exit code {done.returncode}", hint=done.stderr.strip(), code="MKD-305"
+        )
     return done.stdout.partition("\n")[0]
 
 

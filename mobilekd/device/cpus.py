@@ -78,7 +78,7 @@ def cpu(name: str) -> Cpu:
         ConfigError: There is no such model.
     """
     if name not in CPUS:
-        raise ConfigError(f"no CPU model {name!r} for the emulator", hint=f"known: {', '.join(CPUS)}")
+        raise ConfigError(f"no CPU model {name!r} for the emulator", hint=f"known: {', '.join(CPUS)}", code="MKD-231")
     return CPUS[name]
 
 
@@ -125,6 +125,7 @@ def need_libraries() -> None:
         raise MissingToolError(
             f"no C and C++ library for arm64 is in {CROSS_LIBRARIES}",
             hint="apt-get install libc6-dev-arm64-cross libstdc++6-arm64-cross",
+            code="MKD-304",
         )
 
 

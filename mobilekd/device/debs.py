@@ -101,6 +101,7 @@ class PrivateApt:
             raise MissingToolError(
                 f"{self._etc}/apt names no repository of the release {self._codename()!r}",
                 hint="prepare the emulator on Debian or in docker/emulator",
+                code="MKD-304",
             )
         (self.folder / "private.list").write_text(render_sources(sources), encoding="utf-8")
         (self.folder / "apt.conf").write_text(self._settings(), encoding="utf-8")
@@ -117,6 +118,7 @@ class PrivateApt:
             raise MissingToolError(
                 f"{failure}: {cause.message}",
                 hint="it needs a Debian mirror once; see that `apt-get update` works on this machine",
+                code="MKD-304",
             ) from cause
 
     def _settings(self) -> str:
@@ -177,6 +179,7 @@ def need_apt() -> None:
             raise MissingToolError(
                 f"{program} is not on PATH; the emulator's packages come from a Debian mirror",
                 hint="prepare the emulator on Debian or in docker/emulator",
+                code="MKD-304",
             )
 
 

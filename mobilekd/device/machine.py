@@ -100,7 +100,7 @@ class Machine:
         """
         for program, package in ((_QEMU, "qemu-system-arm"), ("ssh-keygen", "openssh-client")):
             if shutil.which(program) is None:
-                raise MissingToolError(f"{program} is not on PATH", hint=f"apt-get install {package}")
+                raise MissingToolError(f"{program} is not on PATH", hint=f"apt-get install {package}", code="MKD-301")
         boots = self._state / "boots"
         boots.mkdir(parents=True, exist_ok=True)
         _remove_stale(boots)
@@ -160,6 +160,7 @@ class Machine:
         raise DeviceError(
             f"the {self.spec.cpu} machine {ending}\n{self.console_tail()}",
             hint=f"the whole console: {self._folder.parent / 'last-console.log'}",
+            code="MKD-511",
         )
 
     def _wait(self) -> bool:

@@ -229,6 +229,7 @@ def capsule_files() -> Mapping[str, Path]:
             raise MissingToolError(
                 f"{name} for arm64 is not in {cpus.CROSS_LIBRARIES}",
                 hint="apt-get install libc6-dev-arm64-cross libstdc++6-arm64-cross",
+                code="MKD-304",
             )
     return files
 
@@ -260,4 +261,6 @@ def _ending(code: int) -> str:
 
 def _failed(job: Job, what: str, completed: Completed) -> DeviceError:
     said = "".join(f"\n    {line}" for line in completed.stderr.splitlines()[-_STDERR_LINES:])
-    return DeviceError(f"{job.name or job.model} ({job.backend}): {PROGRAM} {what}; the run is incomplete{said}")
+    return DeviceError(
+        f"{job.name or job.model} ({job.backend}): {PROGRAM} {what}; the run is incomplete{said}", code="MKD-507"
+    )

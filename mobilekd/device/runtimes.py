@@ -72,7 +72,9 @@ def pin(backend: str) -> Pin:
     """
     pins = _pins()
     if backend not in pins:
-        raise ConfigError(f"backend {backend!r} has no runtime for devices", hint=f"those that do: {', '.join(pins)}")
+        raise ConfigError(
+            f"backend {backend!r} has no runtime for devices", hint=f"those that do: {', '.join(pins)}", code="MKD-232"
+        )
     return pins[backend]
 
 
@@ -110,7 +112,9 @@ def find(backend: str, machine: str, root: Path) -> Runtime | None:
     """
     wanted = pin(backend)
     if machine not in wanted.sha256:
-        raise ConfigError(f"{backend} has no runtime for {machine}", hint=f"machines: {', '.join(wanted.sha256)}")
+        raise ConfigError(
+            f"{backend} has no runtime for {machine}", hint=f"machines: {', '.join(wanted.sha256)}", code="MKD-232"
+        )
     folder = _kept(wanted, machine, root)
     return _installed(wanted, machine) or (_in_folder(wanted, folder) if folder.is_dir() else None)
 
@@ -167,6 +171,7 @@ def _found(wanted: Pin, files: Sequence[tuple[str, Path]], where: Path) -> Runti
         raise MissingToolError(
             f"{where}: {wanted.distribution} {wanted.version} has no {pattern}",
             hint=f"remove {where} to have it downloaded again",
+            code="MKD-306",
         )
 
     return Runtime(matching(wanted.library), tuple(matching(pattern) for pattern in wanted.needs))
@@ -187,6 +192,7 @@ def _fetch(wanted: Pin, machine: str, folder: Path, progress: Teller) -> None:
             raise VerificationError(
                 f"{wheel.name} has sha256 {found}, and {wanted.sha256[machine]} was pinned",
                 hint="the package index serves another file than the one that was tested",
+                code="MKD-708",
             )
         _extract(wanted, wheel, work / "files")
         if not folder.is_dir():
@@ -201,6 +207,7 @@ def _download(wanted: Pin, machine: str, to: Path) -> Path:
         raise MissingToolError(
             f"{wanted.distribution} {wanted.version} for {machine} was not downloaded in {_DOWNLOAD_TIMEOUT_S:.0f} s",
             hint=shlex.join(argv),
+            code="MKD-306",
         ) from cause
     wheels = list(to.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
@@ -208,6 +215,7 @@ def _download(wanted: Pin, machine: str, to: Path) -> Path:
         raise MissingToolError(
             f"{wanted.distribution} {wanted.version} for {machine} could not be downloaded: {said}",
             hint=f"needs a package index once: {shlex.join(argv)}",
+            code="MKD-306",
         )
     return wheels[0]
 

@@ -45,6 +45,7 @@ class Fitnets(Method):
             raise ConfigError(
                 f"fitnets.stage is {self.stage}; the networks have {stages} stages",
                 hint=f'a number from 0 to {stages - 1}, -1 for the deepest, or "middle"',
+                code="MKD-252",
             )
         wanted = self._pick(teacher).shape[1]
         convolution = nn.Conv2d(self._pick(student).shape[1], wanted, kernel_size=1, bias=False)

@@ -69,6 +69,7 @@ class FakeQuant(FakeQuantizeBase):  # type: ignore[misc]  # torchao ships no typ
             raise StageError(
                 f"{self.name or 'a tensor'} has values that are not finite: no range covers them",
                 hint="the float network overflows there; train it again with a smaller learning rate",
+                code="MKD-411",
             )
         self.scale = scale.detach().float().reshape(-1).clone()
         self.zero_point = zero_point.to(torch.int32).reshape(-1).clone()
@@ -118,6 +119,7 @@ class TensorFakeQuant(FakeQuant):
                 raise StageError(
                     f"{self.name or 'a tensor'} gives NaN or infinite values on the calibration images",
                     hint="the float network overflows there; train it again with a smaller learning rate",
+                    code="MKD-411",
                 )
             self._seen.add(values.detach())
             return values

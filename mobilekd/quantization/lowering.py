@@ -88,6 +88,7 @@ def export(network: nn.Module, example: Tensor) -> GraphModule:
             f"the student can't be exported: {_reason(cause)}" + (f"\n  {line}" if line else ""),
             hint="torch.export needs control flow that does not depend on values; change that line, or pick another"
             " student",
+            code="MKD-410",
         ) from cause
     assert isinstance(exported, GraphModule)
     return exported

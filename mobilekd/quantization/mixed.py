@@ -118,6 +118,7 @@ def _out_of_reach(trial: Trial, every: frozenset[str], figures: tuple[float, flo
         f" the float student's is {top1_float:.2%}, and max_top1_drop allows {max_top1_drop:.2%} less",
         hint="what is left is the rounding of tensors between layers: quantize.activation_range sets their ranges; or"
         " raise max_top1_drop in the profile",
+        code="MKD-411",
     )
 
 

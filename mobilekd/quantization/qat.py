@@ -32,7 +32,9 @@ def prepare(graph: GraphModule, scheme: Scheme, keep_float: frozenset[str] = fro
     known = {layer_name(node.args[1]) for node in graph.graph.nodes if node.target in WEIGHTED}
     if unknown := sorted(keep_float - known):
         raise StageError(
-            f"the student has no layer {unknown[0]!r} to keep in float", hint=f"its layers: {', '.join(sorted(known))}"
+            f"the student has no layer {unknown[0]!r} to keep in float",
+            hint=f"its layers: {', '.join(sorted(known))}",
+            code="MKD-411",
         )
     prepared = prepare_pt2e(graph, MobileQuantizer(scheme, keep_float))
     assert isinstance(prepared, GraphModule)
@@ -62,7 +64,7 @@ def calibrate(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
         if isinstance(part, TensorFakeQuant):
             part.set_range()
     if not seen:
-        raise StageError("calibration has no images", hint="raise quantize.calibration_images")
+        raise StageError("calibration has no images", hint="raise quantize.calibration_images", code="MKD-411")
 
 
 def learn_scales(prepared: GraphModule) -> None:

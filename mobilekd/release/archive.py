@@ -83,7 +83,7 @@ def check_names(names: Sequence[str], where: Path) -> None:
         VerificationError: Quotes the first bad name.
     """
     if not 0 < len(names) <= MAX_FILES:
-        raise VerificationError(f"{where}: holds {len(names)} files, allowed are 1 to {MAX_FILES}")
+        raise VerificationError(f"{where}: holds {len(names)} files, allowed are 1 to {MAX_FILES}", code="MKD-705")
     seen: dict[str, str] = {}
     for name in names:
         if fault := name_fault(name):
@@ -133,7 +133,7 @@ def read_archive(path: Path) -> tuple[Entry, ...]:
     """
     total = path.stat().st_size
     if total > MAX_BUNDLE_BYTES:
-        raise VerificationError(f"{path}: {total} bytes, a bundle has at most {MAX_BUNDLE_BYTES}")
+        raise VerificationError(f"{path}: {total} bytes, a bundle has at most {MAX_BUNDLE_BYTES}", code="MKD-705")
     entries: list[Entry] = []
     with path.open("rb") as stream:
         offset = 0
@@ -144,7 +144,10 @@ def read_archive(path: Path) -> tuple[Entry, ...]:
         _check_order(entries, path)
         _check_directory(stream, entries, offset, path)
         if stream.read(1):
-            raise VerificationError(f"{path}: holds bytes after the end of the archive")
+            raise VerificationError(f"{path}: holds bytes after the end of the archive", hint=_HINT, code="MKD-705")
+    for entry in entries:
+        if _crc(entry_chunks(path, entry)) != entry.crc:
+            _refuse(path, entry.name, "its content does not match its checksum")
     return tuple(entries)
 
 
@@ -154,14 +157,14 @@ def entry_chunks(path: Path, entry: Entry) -> Iterator[bytes]:
 
 
 def _read_entry(stream: BinaryIO, path: Path, offset: int, before: Sequence[Entry]) -> Entry | None:
-    """Return the entry whose header starts here, its content checked; None where the directory starts."""
+    """Return the entry whose header starts here; None where the directory starts."""
     after = f"after {before[-1].name!r}" if before else "at the start"
     stream.seek(offset)
     header = stream.read(_LOCAL.size)
     if before and header[:4] == _CENTRAL_MARK:
         return None
     if len(header) < _LOCAL.size or header[:4] != _LOCAL_MARK or len(before) >= MAX_FILES:
-        raise VerificationError(f"{path}: no entry of a bundle {after} (byte {offset})", hint=_HINT)
+        raise VerificationError(f"{path}: no entry of a bundle {after} (byte {offset})", hint=_HINT, code="MKD-705")
     _, _, _, _, _, _, crc, _, size, name_bytes, _ = _LOCAL.unpack(header)
     name = _entry_name(stream.read(name_bytes), path, after)
     entry = Entry(name, size, crc, offset)
@@ -169,15 +172,13 @@ def _read_entry(stream: BinaryIO, path: Path, offset: int, before: Sequence[Entr
         _refuse(path, name, f"its header says {size} bytes, more than there are or than a bundle may hold")
     if header + name.encode("ascii") != _local_header(entry):
         _refuse(path, name, "its header is not the one that mobilekd writes")
-    if _crc(_chunks(path, entry.data_offset, size)) != crc:
-        _refuse(path, name, "its content does not match its checksum")
     return entry
 
 
 def _entry_name(raw: bytes, path: Path, after: str) -> str:
     name = raw.decode("latin-1")
     if fault := name_fault(name):
-        raise VerificationError(f"{path}: unsafe name {name[:80]!r} {after}: {fault}", hint=_HINT)
+        raise VerificationError(f"{path}: unsafe name {name[:80]!r} {after}: {fault}", hint=_HINT, code="MKD-705")
     return name
 
 
@@ -194,7 +195,7 @@ def _check_directory(stream: BinaryIO, entries: Sequence[Entry], offset: int, pa
         if stream.read(len(record)) != record:
             _refuse(path, entry.name, "its record in the directory does not match its header")
     if stream.read(_END.size) != _end_record(entries, offset):
-        raise VerificationError(f"{path}: the end record does not match the entries", hint=_HINT)
+        raise VerificationError(f"{path}: the end record does not match the entries", hint=_HINT, code="MKD-705")
 
 
 def _chunks(path: Path, offset: int, size: int) -> Iterator[bytes]:
@@ -205,7 +206,7 @@ def _chunks(path: Path, offset: int, size: int) -> Iterator[bytes]:
             left -= len(chunk)
             yield chunk
     if left:
-        raise VerificationError(f"{path}: ends {left} bytes too early", hint=_HINT)
+        raise VerificationError(f"{path}: ends {left} bytes too early", hint=_HINT, code="MKD-705")
 
 
 def _crc(chunks: Iterator[bytes]) -> int:
@@ -241,4 +242,4 @@ _HINT = "the file is damaged, or mobilekd did not write it: get it again from wh
 
 
 def _refuse(where: Path, name: str, why: str) -> NoReturn:
-    raise VerificationError(f"{where}: {name}: {why}", hint=_HINT)
+    raise VerificationError(f"{where}: {name}: {why}", hint=_HINT, code="MKD-705")

@@ -2,14 +2,11 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mobilekd.backend import Float32
 from mobilekd.errors import VerificationError
 from mobilekd.measurement import Measured
 from mobilekd.release.files import BundleFiles, open_bundle
@@ -22,29 +19,26 @@ from mobilekd.release.manifest import (
     FileEntry,
     Manifest,
     Measurements,
-    ModelEntry,
     Preprocessing,
-    Reference,
     parse_manifest,
     parse_measurements,
 )
-from mobilekd.release.reference import HOST, Runtime, error_steps
+from mobilekd.release.reference import HOST, Runtime
+from mobilekd.release.reruns import Copies, Rerun, rerun_all
+from mobilekd.release.signature import SignatureReport, Trust, check_signature, check_subjects
 
-__all__ = ["Rerun", "Unpacked", "VerifyReport", "inspect", "open_bundle", "read_manifests", "unpack_models", "verify"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rerun:
-    """One model, run again on the reference input: its largest logit error in output steps, and the largest allowed."""
-
-    deployment: str
-    max_error_steps: float
-    allowed_steps: float
-
-    @property
-    def ok(self) -> bool:
-        """Return whether the error is rounding."""
-        return self.max_error_steps <= self.allowed_steps
+__all__ = [
+    "Rerun",
+    "Unpacked",
+    "VerifyReport",
+    "inspect",
+    "open_bundle",
+    "open_checked",
+    "read_manifests",
+    "unpack",
+    "unpack_models",
+    "verify",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +50,14 @@ class VerifyReport:
         files: Files whose digest was checked; all of the bundle.
         reruns: Models that answered the reference input as they did where they were built.
         not_run: Models that were not run, as (deployment, reason).
+        signature: Who signed it, and whether that was checked.
     """
 
     digest: str
     files: tuple[str, ...]
     reruns: tuple[Rerun, ...]
     not_run: tuple[tuple[str, str], ...]
+    signature: SignatureReport
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values."""
@@ -69,28 +65,41 @@ class VerifyReport:
             {"deployment": one.deployment, "max_error_steps": one.max_error_steps, "ok": one.ok} for one in self.reruns
         ]
         not_run = [{"deployment": name, "reason": reason} for name, reason in self.not_run]
-        return {"digest": self.digest, "files": list(self.files), "reruns": reruns, "not_run": not_run}
+        signature = self.signature.to_json()
+        files = list(self.files)
+        return {
+            "digest": self.digest,
+            "signature": signature,
+            "files": files,
+            "reruns": reruns,
+            "not_run": not_run,
+        }
 
 
-def verify(path: Path, runtime: Runtime = HOST) -> VerifyReport:
-    """Check every file of a bundle against its digest, then run every model on the reference input.
+def verify(path: Path, runtime: Runtime = HOST, trust: Trust = Trust()) -> VerifyReport:  # noqa: B008 - frozen
+    """Check who signed a bundle, every file against its digest, then run every model on the reference input.
 
-    Nothing but the two manifests is parsed before all digests hold. A model
-    that can't run here is reported as not run, never as passed.
+    Nothing is parsed before the signature holds, and nothing but the two
+    manifests before all digests hold. A model that can't run here is reported
+    as not run, never as passed.
 
     Args:
         path: A bundle.zip or a bundle folder.
         runtime: What runs the models; the backends of this host unless given.
+        trust: Whose signature is demanded; unless given, one is reported and not checked.
 
     Raises:
-        ConfigError: Nothing is there.
-        VerificationError: A file is missing, changed or too many (named), or a model answers otherwise (named).
+        ConfigError: Nothing is there, or a key can't be read.
+        VerificationError: It is not signed by a trusted key, a file is missing, changed or too many (named), or a
+            model answers otherwise (named).
     """
+    signed = check_signature(path, trust)
     files = open_bundle(path)
-    manifest, measurements, digest = read_manifests(files)
-    _check_inventory(files, (*manifest.files, *measurements.files))
+    if signed.files is not None:
+        check_subjects(files, signed.files)
+    manifest, digest = checked_manifest(files)
     with tempfile.TemporaryDirectory(prefix="mobilekd-verify-") as scratch:
-        reruns, not_run = _rerun_all(_Copies(files, manifest, Path(scratch)), runtime)
+        reruns, not_run = rerun_all(Copies(files, manifest, Path(scratch)), runtime)
     if drifted := [one for one in reruns if not one.ok]:
         told = "; ".join(
             f"{one.deployment}: logits are {one.max_error_steps:.3g} steps off, allowed {one.allowed_steps:.3g}"
@@ -99,8 +108,19 @@ def verify(path: Path, runtime: Runtime = HOST) -> VerifyReport:
         raise VerificationError(
             f"{path}: {told}",
             hint="the files are intact: compare the runtime versions here with those in manifest.json",
+            code="MKD-707",
         )
-    return VerifyReport(digest, tuple(sorted(files.names)), reruns, not_run)
+    return VerifyReport(digest, tuple(sorted(files.names)), reruns, not_run, signed.report)
+
+
+def checked_manifest(files: BundleFiles) -> tuple[Manifest, str]:
+    """Return the manifest of a bundle and the bundle's digest; every file has the digest that a manifest gives it.
+
+    Raises:
+        VerificationError: A file is missing, changed or too many; names it.
+    """
+    manifest, _, digest = _checked_manifests(files)
+    return manifest, digest
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -158,15 +178,31 @@ def unpack_models(path: Path, folder: Path) -> Unpacked:
         ConfigError: Nothing is there.
         VerificationError: The bundle is not what was packed.
     """
-    files = open_bundle(path)
-    manifest, measurements, _ = read_manifests(files)
-    _check_inventory(files, (*manifest.files, *measurements.files))
-    copies = _Copies(files, manifest, folder)
+    files, manifest, _, _ = open_checked(path)
+    copies = Copies(files, manifest, folder)
     models = tuple(Measured(model.deployment, copies.copy(model.file), model.facts()) for model in manifest.models)
     top1: dict[str, float | None] = {}
     for row in manifest.parity:
         top1.setdefault(row["deployment"], row.get("top1_deployed"))
     return Unpacked(models, copies.copy(manifest.reference.input), top1, manifest.dataset, manifest.preprocessing)
+
+
+def unpack(path: Path, folder: Path) -> tuple[Manifest, str]:
+    """Copy every file outside measurements/ out; return the manifest and the digest of the bundle.
+
+    Args:
+        path: A bundle.zip or a bundle folder; every digest in it is checked first.
+        folder: An existing directory to copy into.
+
+    Raises:
+        ConfigError: Nothing is there.
+        VerificationError: The bundle is not what was packed.
+    """
+    files, manifest, _, digest = open_checked(path)
+    copies = Copies(files, manifest, folder)
+    for entry in manifest.files:
+        copies.copy(entry.path)
+    return manifest, digest
 
 
 _SHOWN = ("mobilekd", "pipeline", "profile", "dataset", "labels", "preprocessing", "accuracy", "parity", "licences")
@@ -187,72 +223,37 @@ def read_manifests(files: BundleFiles) -> tuple[Manifest, Measurements, str]:
         raise VerificationError(
             f"{files.path}: {MANIFEST}: its digest is {digest}, measured was {measurements.bundle}",
             hint="the manifest was changed, or the measurements belong to another bundle",
+            code="MKD-704",
         )
     return parse_manifest(content, f"{files.path}: {MANIFEST}"), measurements, digest
 
 
-def _check_inventory(files: BundleFiles, entries: Iterable[FileEntry]) -> None:
-    """Refuse missing and changed files, then files that no manifest lists."""
-    listed = {MANIFEST, MEASUREMENTS_MANIFEST}
+def open_checked(path: Path) -> tuple[BundleFiles, Manifest, Measurements, str]:
+    """Return the files of a bundle, both manifests and its digest, after every file was checked against its digest.
+
+    Raises:
+        ConfigError: Nothing is there.
+        VerificationError: The bundle is not what was packed.
+    """
+    files = open_bundle(path)
+    return files, *_checked_manifests(files)
+
+
+def _checked_manifests(files: BundleFiles) -> tuple[Manifest, Measurements, str]:
+    manifest, measurements, digest = read_manifests(files)
+    _check_inventory(files, (*manifest.files, *measurements.files))
+    return manifest, measurements, digest
+
+
+def _check_inventory(files: BundleFiles, entries: Sequence[FileEntry]) -> None:
+    """Refuse missing and changed files, then files that no manifest lists; sizes before any file is read."""
+    for entry in entries:
+        files.check_size(entry.path, entry.bytes)
+    if extra := sorted(files.names - {MANIFEST, MEASUREMENTS_MANIFEST} - {entry.path for entry in entries}):
+        raise VerificationError(
+            f"{files.path}: {extra[0]}: not listed in a manifest",
+            hint="it was added after the bundle was built",
+            code="MKD-704",
+        )
     for entry in entries:
         files.check(entry.path, size=entry.bytes, sha256=entry.sha256)
-        listed.add(entry.path)
-    if extra := sorted(files.names - listed):
-        raise VerificationError(
-            f"{files.path}: {extra[0]}: not listed in a manifest", hint="it was added after the bundle was built"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Copies:
-    """Files of a bundle, copied out; each copy is digested after it was made."""
-
-    files: BundleFiles
-    manifest: Manifest
-    folder: Path
-
-    def copy(self, name: str) -> Path:
-        """Return the copy of a file."""
-        copy = self.folder / name
-        copy.parent.mkdir(exist_ok=True)
-        sha256 = next(entry.sha256 for entry in self.manifest.files if entry.path == name)
-        self.files.copy(name, copy, sha256=sha256)
-        return copy
-
-    def array(self, name: str) -> Float32:
-        """Return a float32 array; mapped first, so that its header can't ask for more memory than the file has."""
-        try:
-            array = np.lib.format.open_memmap(self.copy(name), mode="r")
-        except (ValueError, OverflowError) as cause:
-            raise VerificationError(f"{self.files.path}: {name}: not an array of numbers: {cause}") from cause
-        if array.dtype != np.float32:
-            raise VerificationError(f"{self.files.path}: {name}: holds {array.dtype}, expected float32")
-        return np.array(array, dtype=np.float32)
-
-
-def _rerun_all(copies: _Copies, runtime: Runtime) -> tuple[tuple[Rerun, ...], tuple[tuple[str, str], ...]]:
-    """Run the models of a bundle on its reference input; return what was run, and what was not with the reason."""
-    image = copies.array(copies.manifest.reference.input)
-    reruns: list[Rerun] = []
-    not_run: list[tuple[str, str]] = []
-    for model in copies.manifest.models:
-        if model.reference is None:
-            not_run.append((model.deployment, model.note or "built, not run"))
-        elif reason := runtime.missing(model.options.backend):
-            not_run.append((model.deployment, reason))
-        else:
-            reruns.append(_rerun(copies, runtime, model, model.reference, image))
-    return tuple(reruns), tuple(not_run)
-
-
-def _rerun(copies: _Copies, runtime: Runtime, model: ModelEntry, reference: Reference, image: Float32) -> Rerun:
-    backend, facts = model.options.backend, model.facts()
-    expected = copies.array(reference.file)
-    got = runtime.logits(backend, copies.copy(model.file), facts, image, copies.folder)
-    if got.shape != expected.shape:
-        raise VerificationError(
-            f"{copies.files.path}: {model.deployment}: gives logits of shape {list(got.shape)}, "
-            f"{reference.file} has {list(expected.shape)}"
-        )
-    error = error_steps(got, expected, reference.logit_step)
-    return Rerun(model.deployment, error, runtime.parity_steps(backend))

@@ -213,6 +213,7 @@ class Evidence:
         diagnoses: What the student's curves speak against.
         parity_rows: The rows of parity.json as they are written there, for scripts.
         dataset_path, table_path, latency_path: The files to copy from.
+        answers_path: Folder of the answers to the test split; None when they were not kept.
     """
 
     profile: Profile
@@ -231,6 +232,7 @@ class Evidence:
     latency_path: Path
     alone: Trained | None = None
     diagnoses: tuple[Diagnosis, ...] = ()
+    answers_path: Path | None = None
 
     @property
     def shipped(self) -> tuple[Deployed, ...]:
@@ -265,7 +267,7 @@ def read_evidence(profile: Profile, sources: Sources) -> Evidence:
         StageError: A file of an artifact does not have the promised form.
     """
     parity_path, latency_path = sources.parity / "parity.json", sources.latency / "latency.json"
-    table_path = sources.simplified / "quant_table.json"
+    table_path, answers = sources.simplified / "quant_table.json", sources.parity / "answers"
     student = _trained("Student", sources.student)
     alone = _trained("Student, trained alone", sources.baseline) if sources.baseline else None
     return Evidence(
@@ -285,6 +287,7 @@ def read_evidence(profile: Profile, sources: Sources) -> Evidence:
         latency_path=latency_path,
         alone=alone,
         diagnoses=_diagnoses(sources.student, student, alone),
+        answers_path=answers if answers.is_dir() else None,
     )
 
 

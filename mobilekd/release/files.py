@@ -2,6 +2,7 @@
 
 import abc
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,11 @@ class BundleFiles(abc.ABC):
     def __init__(self, path: Path, names: frozenset[str]) -> None:
         self.path = path
         self.names = names
+        self._digests: dict[str, tuple[int, str]] = {}
+
+    @abc.abstractmethod
+    def size(self, name: str) -> int:
+        """Return how many bytes a file has."""
 
     @abc.abstractmethod
     def chunks(self, name: str) -> Iterator[bytes]:
@@ -27,7 +33,7 @@ class BundleFiles(abc.ABC):
     def require(self, name: str) -> None:
         """Refuse a bundle without this file."""
         if name not in self.names:
-            raise VerificationError(f"{self.path}: {name}: missing", hint=_HINT)
+            raise VerificationError(f"{self.path}: {name}: missing", hint=_HINT, code="MKD-704")
 
     def read(self, name: str, *, limit_bytes: int) -> bytes:
         """Return a whole file.
@@ -40,19 +46,31 @@ class BundleFiles(abc.ABC):
         for chunk in self.chunks(name):
             content += chunk
             if len(content) > limit_bytes:
-                raise VerificationError(f"{self.path}: {name}: more than {limit_bytes} bytes", hint=_HINT)
+                raise VerificationError(
+                    f"{self.path}: {name}: more than {limit_bytes} bytes", hint=_HINT, code="MKD-704"
+                )
         return bytes(content)
+
+    def digest(self, name: str) -> tuple[int, str]:
+        """Return how many bytes a file has, and their sha256; read once."""
+        if name not in self._digests:
+            sha, got_bytes = hashlib.sha256(), 0
+            for chunk in self.chunks(name):
+                sha.update(chunk)
+                got_bytes += len(chunk)
+            self._digests[name] = got_bytes, sha.hexdigest()
+        return self._digests[name]
+
+    def check_size(self, name: str, size: int) -> None:
+        """Refuse a file that is missing or has another size than the one that was packed."""
+        self.require(name)
+        if (got := self.size(name)) != size:
+            raise VerificationError(f"{self.path}: {name}: {got} bytes, packed were {size}", hint=_HINT)
 
     def check(self, name: str, *, size: int, sha256: str) -> None:
         """Refuse a file that is missing or not the one that was packed."""
-        self.require(name)
-        sha, got_bytes = hashlib.sha256(), 0
-        for chunk in self.chunks(name):
-            sha.update(chunk)
-            got_bytes += len(chunk)
-        if got_bytes != size:
-            raise VerificationError(f"{self.path}: {name}: {got_bytes} bytes, packed were {size}", hint=_HINT)
-        self._compare(name, sha.hexdigest(), sha256)
+        self.check_size(name, size)
+        self._compare(name, self.digest(name)[1], sha256)
 
     def copy(self, name: str, target: Path, *, sha256: str) -> None:
         """Copy a file out, and refuse the copy unless it is the one that was packed."""
@@ -64,7 +82,9 @@ class BundleFiles(abc.ABC):
 
     def _compare(self, name: str, got: str, packed: str) -> None:
         if got != packed:
-            raise VerificationError(f"{self.path}: {name}: sha256 is {got}, packed was {packed}", hint=_HINT)
+            raise VerificationError(
+                f"{self.path}: {name}: sha256 is {got}, packed was {packed}", hint=_HINT, code="MKD-704"
+            )
 
 
 class ArchiveFiles(BundleFiles):
@@ -73,6 +93,10 @@ class ArchiveFiles(BundleFiles):
     def __init__(self, path: Path) -> None:
         self._entries = {entry.name: entry for entry in read_archive(path)}
         super().__init__(path, frozenset(self._entries))
+
+    def size(self, name: str) -> int:
+        """Return how many bytes an entry has."""
+        return self._entries[name].size
 
     def chunks(self, name: str) -> Iterator[bytes]:
         """Yield the content of an entry in pieces."""
@@ -83,9 +107,13 @@ class FolderFiles(BundleFiles):
     """A bundle in a folder; links and special files are refused when it is opened."""
 
     def __init__(self, path: Path) -> None:
-        names = sorted(_plain_files(path, path))
+        names = sorted(_plain_files(path))
         check_names(names, path)
         super().__init__(path, frozenset(names))
+
+    def size(self, name: str) -> int:
+        """Return how many bytes a file has."""
+        return (self.path / name).stat().st_size
 
     def chunks(self, name: str) -> Iterator[bytes]:
         """Yield the content of a file in pieces."""
@@ -101,27 +129,55 @@ def open_bundle(path: Path) -> BundleFiles:
         ConfigError: Nothing is there.
         VerificationError: It is not a bundle, or not one that may be read; names the file.
     """
-    if path.is_dir():
-        return FolderFiles(path)
-    if path.is_file():
-        return ArchiveFiles(path)
-    raise ConfigError(f"{path}: no such bundle", hint="give the path of a bundle.zip or of its folder")
+    require_bundle(path)
+    return FolderFiles(path) if path.is_dir() else ArchiveFiles(path)
 
 
-def _plain_files(folder: Path, top: Path) -> Iterator[str]:
-    """Yield the names of all files below a folder, relative to the top one."""
-    for count, child in enumerate(folder.iterdir(), start=1):
-        name = child.relative_to(top).as_posix()
-        if child.is_symlink() or not (child.is_file() or child.is_dir()):
-            raise VerificationError(f"{top}: {name}: a link or special file; a bundle holds plain files", hint=_HINT)
-        if count > MAX_FILES or name.count("/") > _MAX_DEPTH:
-            raise VerificationError(f"{top}: {name}: too many or too deep files for a bundle", hint=_HINT)
-        if child.is_dir():
-            yield from _plain_files(child, top)
-        elif child.stat().st_size > MAX_FILE_BYTES:
-            raise VerificationError(f"{top}: {name}: bigger than {MAX_FILE_BYTES} bytes", hint=_HINT)
-        else:
-            yield name
+def require_bundle(path: Path) -> None:
+    """Refuse a path at which there is neither a file nor a folder.
+
+    Raises:
+        ConfigError: Nothing is there, or the folder that a build makes around its bundle.
+        VerificationError: A pipe, a device or the like is there.
+    """
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: no such bundle", hint="give the path of a bundle.zip or of its folder", code="MKD-270"
+        )
+    if not (path.is_dir() or path.is_file()):
+        raise VerificationError(f"{path}: neither a file nor a folder", hint=_HINT, code="MKD-705")
+    if not (path / "manifest.json").exists() and (path / "bundle" / "manifest.json").is_file():
+        raise ConfigError(
+            f"{path}: the folder of a build, not a bundle",
+            hint=f"give {path / 'bundle'}, or the archive beside it",
+            code="MKD-270",
+        )
+
+
+def _plain_files(top: Path) -> Iterator[str]:
+    """Yield the names of all files below a folder, relative to it; whatever else is there is refused."""
+    folders, seen = [""], 0
+    while folders:
+        below = folders.pop()
+        with os.scandir(top / below) as children:
+            for child in children:
+                name, seen = f"{below}{child.name}", seen + 1
+                if seen > MAX_FILES or name.count("/") > _MAX_DEPTH:
+                    raise VerificationError(
+                        f"{top}: {name}: too many or too deep files for a bundle", hint=_HINT, code="MKD-705"
+                    )
+                if child.is_dir(follow_symlinks=False):
+                    folders.append(f"{name}/")
+                elif not child.is_file(follow_symlinks=False):
+                    raise VerificationError(
+                        f"{top}: {name}: a link or special file; a bundle holds plain files", hint=_HINT, code="MKD-705"
+                    )
+                elif child.stat(follow_symlinks=False).st_size > MAX_FILE_BYTES:
+                    raise VerificationError(
+                        f"{top}: {name}: bigger than {MAX_FILE_BYTES} bytes", hint=_HINT, code="MKD-705"
+                    )
+                else:
+                    yield name
 
 
 _MAX_DEPTH = 8

@@ -1,7 +1,11 @@
 """Whose licences a bundle stands under."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 
+from mobilekd.errors import ConfigError
+from mobilekd.plugins import choices
 from mobilekd.release.evidence import Evidence
 from mobilekd.release.manifest import Licence
 
@@ -25,6 +29,25 @@ def licences_of(evidence: Evidence, models: str) -> tuple[Licence, ...]:
         *((f"tool {name} {version}", _tool_licence(name, version)) for name, version in sorted(tools.items())),
     ]
     return tuple(Licence(covers=covers, licence=licence or NOT_STATED) for covers, licence in named)
+
+
+def with_network_licences(evidence: Evidence, stated: Mapping[str, str]) -> Evidence:
+    """Return evidence whose networks have the licences that the user stated, by the network's name.
+
+    Raises:
+        ConfigError: There is no such network in this build.
+    """
+    known = dict.fromkeys(trained.network.network for trained in evidence.trained)
+    for name in stated:
+        if name not in known:
+            raise ConfigError(f"bundle.network_licences names {name!r}", hint=choices(name, known))
+    teacher, student, quantized = (
+        replace(one, network=one.network.model_copy(update={"licence": licence}))
+        if (licence := stated.get(one.network.network))
+        else one
+        for one in evidence.trained
+    )
+    return replace(evidence, teacher=teacher, student=student, quantized=quantized)
 
 
 def licences_text(licences: tuple[Licence, ...]) -> str:

@@ -21,6 +21,7 @@ from mobilekd.artifacts import canonical_json, digest_file
 from mobilekd.backend import DeployedFacts, TensorFacts
 from mobilekd.errors import VerificationError
 from mobilekd.profile import Budget, Deployment, Target, Tolerance
+from mobilekd.release.strict_json import parse_canonical
 
 MANIFEST = "manifest.json"
 MEASUREMENTS = "measurements"
@@ -29,13 +30,20 @@ LATENCY = "measurements/latency.json"
 REPORT = "report.html"
 DRIFT = "drift.json"
 MEASURED_REPORT = "measurements/report.html"
-MAX_MANIFEST_BYTES = 16 << 20
+MAX_MANIFEST_BYTES = 2 << 20
+"""4096 files with the longest names take 1.5 MB."""
+_MAX_PLACE_CHARS = 80
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, serialize_by_alias=True, validate_by_name=True
     )
+
+
+def _is_empty(value: object) -> bool:
+    """Return whether a key is left out: one that older bundles lack must not change their canonical text."""
+    return not value
 
 
 class FileEntry(_Record):
@@ -97,6 +105,8 @@ class ModelEntry(_Record):
     build_command: str
     tools: dict[str, str]
     reference: Reference | None
+    answers: str | None = Field(default=None, exclude_if=_is_empty)
+    """File with its answer to every image of the test split; null for a model that did not run."""
 
     def facts(self) -> DeployedFacts:
         """Return what a backend needs to run the model."""
@@ -169,6 +179,8 @@ class Manifest(_Record):
     over_budget: tuple[str, ...]
     not_measured: tuple[str, ...]
     licences: tuple[Licence, ...]
+    answers: dict[str, str] = Field(default={}, exclude_if=_is_empty)
+    """Files with the labels and the answers of teacher, student and quantized (release/answers.py)."""
     files: tuple[FileEntry, ...]
 
 
@@ -225,11 +237,17 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     listed = {entry.path for entry in manifest.files}
     pointed = [model.file for model in manifest.models]
     pointed += [model.reference.file for model in manifest.models if model.reference]
-    pointed += [manifest.reference.image, manifest.reference.input]
+    pointed += [model.answers for model in manifest.models if model.answers]
+    pointed += [manifest.reference.image, manifest.reference.input, *manifest.answers.values()]
     if lost := [name for name in pointed if name not in listed]:
-        raise VerificationError(f"{where}: points at {lost[0]!r}, which is not among its files")
+        raise VerificationError(f"{where}: points at {lost[0]!r}, which is not among its files", code="MKD-706")
+    _check_listed([entry.path for entry in manifest.files], where)
+    if len({model.deployment for model in manifest.models}) < len(manifest.models):
+        raise VerificationError(f"{where}: two models have one name", code="MKD-706")
     if inside := [name for name in listed if name.lower().startswith((f"{MEASUREMENTS}/", MANIFEST))]:
-        raise VerificationError(f"{where}: lists {inside[0]!r}, which is not a file of its part of the bundle")
+        raise VerificationError(
+            f"{where}: lists {inside[0]!r}, which is not a file of its part of the bundle", code="MKD-706"
+        )
     return manifest
 
 
@@ -242,23 +260,43 @@ def parse_measurements(content: bytes, where: str) -> Measurements:
     measurements = _parse(Measurements, content, where)
     if sealed(measurements).digest != measurements.digest:
         raise VerificationError(f"{where}: was changed: its content does not match its own digest")
+    _check_listed([entry.path for entry in measurements.files], where)
     if outside := [one.path for one in measurements.files if not one.path.startswith(f"{MEASUREMENTS}/")]:
-        raise VerificationError(f"{where}: lists {outside[0]!r}, which is not below {MEASUREMENTS}/")
+        raise VerificationError(f"{where}: lists {outside[0]!r}, which is not below {MEASUREMENTS}/", code="MKD-706")
     return measurements
 
 
+def _check_listed(names: list[str], where: str) -> None:
+    if names != sorted(set(names), key=str.encode):
+        raise VerificationError(f"{where}: lists a file twice, or its files out of order")
+
+
+def _check_keys(kind: type[BaseModel], content: bytes, where: str) -> None:
+    """Refuse other keys than a manifest has: pydantic would copy the whole document for each one that is missing."""
+    document = parse_canonical(content, where)
+    if not isinstance(document, dict):
+        raise VerificationError(f"{where}: not a JSON object", hint=_DAMAGED)
+    fields = {field.alias or name: field.is_required() for name, field in kind.model_fields.items()}
+    if missing := [name for name, required in fields.items() if required and name not in document]:
+        raise VerificationError(f"{where}: {missing[0]}: missing", hint=_DAMAGED)
+    if extra := sorted(document.keys() - fields.keys()):
+        raise VerificationError(f"{where}: {extra[0][:_MAX_PLACE_CHARS]!r}: no key of a manifest", hint=_DAMAGED)
+
+
 def _parse(kind: type[_M], content: bytes, where: str) -> _M:
+    _check_keys(kind, content, where)
     try:
         manifest = kind.model_validate_json(content)
         is_canonical = manifest_text(manifest).encode() == content
     except ValidationError as cause:
-        first = cause.errors(include_url=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the text"
-        raise VerificationError(
-            f"{where}: {place}: {first['msg']}", hint="the file is damaged, or of another version of mobilekd"
-        ) from cause
+        first = cause.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))[:_MAX_PLACE_CHARS] or "the text"
+        raise VerificationError(f"{where}: {place}: {first['msg']}", hint=_DAMAGED) from cause
     except ValueError as cause:  # not-a-number in a parity row: JSON has no word for it
-        raise VerificationError(f"{where}: {cause}") from cause
+        raise VerificationError(f"{where}: {cause}", code="MKD-706") from cause
     if not is_canonical:
-        raise VerificationError(f"{where}: not in the canonical form that mobilekd writes")
+        raise VerificationError(f"{where}: not in the canonical form that mobilekd writes", code="MKD-706")
     return manifest
+
+
+_DAMAGED = "the file is damaged, or of another version of mobilekd"

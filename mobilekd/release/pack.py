@@ -1,7 +1,7 @@
 """Writing a bundle: the folder, then its archive. Equal evidence gives equal bytes outside measurements/."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -10,12 +10,17 @@ import numpy as np
 import mobilekd
 from mobilekd.artifacts import files_below
 from mobilekd.backend import Float32
+from mobilekd.backends._tflite_metadata import ModelCard
 from mobilekd.errors import StageError
 from mobilekd.preprocessing import normalize
+from mobilekd.release.answers import NETWORKS, copy_answers
 from mobilekd.release.archive import write_archive
-from mobilekd.release.budgets import over_budget
+from mobilekd.release.budgets import evidence_facts, over_budget, unknown_budgets
 from mobilekd.release.cards import accuracy, dataset_entry, preprocessing, profile_card
+from mobilekd.release.embedded import model_card, with_sizes, write_model
 from mobilekd.release.evidence import Deployed, Evidence
+from mobilekd.release.gate_facts import Facts
+from mobilekd.release.gates import MEASURED, PROVED
 from mobilekd.release.licences import licences_of, licences_text
 from mobilekd.release.manifest import (
     DRIFT,
@@ -78,13 +83,17 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
     shutil.copyfile(evidence.table_path, folder / "quant_table.json")
     if evidence.parity.drift:
         write_drift(evidence.parity.drift_images, evidence.parity.drift, folder / DRIFT)
-    (folder / "labels.txt").write_text("".join(f"{_one_line(name)}\n" for name in evidence.dataset.classes), "utf-8")
+    labels = tuple(_one_line(name) for name in evidence.dataset.classes)
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels), "utf-8")
     reference, image = _write_reference_input(evidence, options, folder)
-    writer = _ModelWriter(evidence, image, runtime, folder, scratch)
+    card = model_card(evidence.dataset, labels, options.licence)
+    writer = _ModelWriter(evidence, card, image, runtime, folder, scratch)
     models = [writer.write(model) for model in evidence.shipped]
+    evidence = with_sizes(evidence, writer.added)
     licences = licences_of(evidence, options.licence)
     (folder / "LICENSES.txt").write_text(licences_text(licences), "utf-8")
     rows = _with_teacher(evidence)
+    budget, facts = evidence.profile.budget, evidence_facts(evidence, rows, licences)
     manifest = Manifest(
         form="mobilekd.bundle/1",
         mobilekd=mobilekd.__version__,
@@ -98,15 +107,16 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
         reference=reference,
         parity_images=evidence.parity.images,
         parity=tuple(rows),
-        over_budget=over_budget(evidence.profile, rows, []),
-        not_measured=not_measured(evidence),
+        over_budget=over_budget(budget, facts, PROVED),
+        not_measured=(*unknown_budgets(budget, facts, PROVED), *not_measured(evidence)),
         licences=licences,
+        answers=_network_answers(evidence, folder),
         files=_packed_files(folder),
     )
     (folder / REPORT).write_text(release_report(evidence, manifest), "utf-8")
     manifest = manifest.model_copy(update={"files": _packed_files(folder)})
     (folder / MANIFEST).write_text(manifest_text(manifest), "utf-8")
-    _write_measurements(evidence, manifest, folder)
+    _write_measurements(evidence, manifest, facts, folder)
     write_archive(folder, out / "bundle.zip")
 
 
@@ -139,16 +149,20 @@ class _ModelWriter:
     """Copies models into the bundle, each with its answer to the reference image."""
 
     evidence: Evidence
+    card: ModelCard
     image: Float32
     runtime: Runtime
     folder: Path
     scratch: Path
+    added: dict[str, int] = field(default_factory=dict)
+    """Bytes that a model file has more than the one that was converted, by deployment."""
 
     def write(self, model: Deployed) -> ModelEntry:
         """Return the manifest entry of a model, its files written."""
         facts = model.facts
         file = f"models/{model.name}{PurePath(facts.file).suffix}"
-        shutil.copyfile(model.path, self.folder / file)
+        self.added[model.name] = write_model(model.path, self.folder / file, self.card)
+        reference = self._reference(model, self.folder / file) if facts.runnable else None
         return ModelEntry(
             deployment=model.name,
             options=model.deployment,
@@ -162,21 +176,29 @@ class _ModelWriter:
             note=facts.note,
             build_command=facts.build_command,
             tools=facts.tools,
-            reference=self._reference(model) if facts.runnable else None,
+            reference=reference,
+            answers=copy_answers(self.evidence.answers_path, model.name, self.folder),
         )
 
-    def _reference(self, model: Deployed) -> Reference:
-        classes = len(self.evidence.dataset.classes)
-        logits = self.runtime.logits(model.deployment.backend, model.path, model.facts, self.image, self.scratch)
-        if logits.shape != (classes,):
-            raise StageError(
-                f"{model.name}: gave logits of shape {list(logits.shape)} for one image, "
-                f"the data set has {classes} classes"
-            )
+    def _reference(self, model: Deployed, packed: Path) -> Reference:
+        logits = self._logits(model, packed)
+        if self.added[model.name] and not np.array_equal(logits, self._logits(model, model.path)):
+            raise StageError(f"{model.name}: answers the reference image otherwise since it has metadata")
         step = logit_step(self.evidence.table, model.facts, logits)
         reference = Reference(file=f"reference/{model.name}.npy", logit_step=step)
         np.save(self.folder / reference.file, logits.astype(np.float32))
         return reference
+
+    def _logits(self, model: Deployed, file: Path) -> Float32:
+        classes = len(self.evidence.dataset.classes)
+        logits = self.runtime.logits(model.deployment.backend, file, model.facts, self.image, self.scratch)
+        if logits.shape != (classes,):
+            raise StageError(
+                f"{model.name}: gave logits of shape {list(logits.shape)} for one image, "
+                f"the data set has {classes} classes",
+                code="MKD-422",
+            )
+        return logits
 
 
 def _write_reference_input(evidence: Evidence, options: PackOptions, folder: Path) -> tuple[ReferenceInput, Float32]:
@@ -196,10 +218,15 @@ def _write_reference_input(evidence: Evidence, options: PackOptions, folder: Pat
     return ReferenceInput(image=IMAGE, input=INPUT, test_index=index, label=label), image
 
 
-def _write_measurements(evidence: Evidence, manifest: Manifest, folder: Path) -> None:
+def _network_answers(evidence: Evidence, folder: Path) -> dict[str, str]:
+    copied = {name: copy_answers(evidence.answers_path, name, folder) for name in NETWORKS}
+    return {name: path for name, path in copied.items() if path}
+
+
+def _write_measurements(evidence: Evidence, manifest: Manifest, facts: Facts, folder: Path) -> None:
     """Write measurements/: the samples, the whole report, and the manifest that ties both to the bundle."""
     shutil.copyfile(evidence.latency_path, folder / LATENCY)
-    latency = evidence.latency
+    latency, budget = evidence.latency, evidence.profile.budget
     measurements = Measurements(
         form="mobilekd.measurements/1",
         bundle=digest_text(manifest_text(manifest)),
@@ -208,8 +235,8 @@ def _write_measurements(evidence: Evidence, manifest: Manifest, folder: Path) ->
         ran_on=latency.ran_on,
         on_target=latency.on_target,
         measured=latency.measured,
-        over_budget=over_budget(evidence.profile, [], _with_place(evidence)),
-        not_measured=latency_not_measured(evidence),
+        over_budget=over_budget(budget, facts, MEASURED),
+        not_measured=(*latency_not_measured(evidence), *unknown_budgets(budget, facts, MEASURED)),
         files=(),
     )
     (folder / MEASURED_REPORT).write_text(measured_report(evidence, manifest, measurements), "utf-8")
@@ -224,10 +251,6 @@ def _packed_files(folder: Path) -> tuple[FileEntry, ...]:
 def _with_teacher(evidence: Evidence) -> list[dict[str, Any]]:
     """Return the parity rows with the teacher's top-1 beside each, so that a reader needs no second file."""
     return [{"top1_teacher": evidence.teacher.metrics.top1_test, **row} for row in evidence.parity_rows]
-
-
-def _with_place(evidence: Evidence) -> list[dict[str, Any]]:
-    return [{"on_target": evidence.latency.on_target, **row} for row in evidence.latency_rows]
 
 
 def _one_line(name: str) -> str:

@@ -12,7 +12,9 @@ from mobilekd.drift import Walk
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release.bundle import read_manifests
 from mobilekd.release.files import open_bundle
-from mobilekd.release.manifest import DRIFT, MAX_MANIFEST_BYTES
+from mobilekd.release.manifest import DRIFT
+
+_MAX_DRIFT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,19 @@ def recorded_drift(path: Path) -> DriftRecord:
             f"{path} has no comparison tensor by tensor: it was built without, or no int8 model ran where it was built",
             hint=f"mobilekd build --profile {manifest.profile.name} --pipeline {manifest.pipeline} "
             "--set verify.drift_images=2",
+            code="MKD-272",
         )
-    content = files.read(DRIFT, limit_bytes=MAX_MANIFEST_BYTES)
+    content = files.read(DRIFT, limit_bytes=_MAX_DRIFT_BYTES)
     if hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise VerificationError(f"{path}: {DRIFT}: was changed after the bundle was built", hint="build it again")
+        raise VerificationError(
+            f"{path}: {DRIFT}: was changed after the bundle was built", hint="build it again", code="MKD-704"
+        )
     try:
         document = _Document.model_validate_json(content)
     except ValidationError as cause:
-        raise VerificationError(f"{path}: {DRIFT}: not a record of drift that this version reads: {cause}") from cause
+        raise VerificationError(
+            f"{path}: {DRIFT}: not a record of drift that this version reads: {cause}", code="MKD-706"
+        ) from cause
     walked = {one.deployment for one in document.walks}
     int8 = dict.fromkeys(row["deployment"] for row in manifest.parity if row["precision"] == "int8")
     return DriftRecord(document.images, document.walks, tuple(name for name in int8 if name not in walked))

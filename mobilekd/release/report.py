@@ -21,6 +21,7 @@ from mobilekd.release.manifest import (
 )
 from mobilekd.release.markup import NOTHING, Html, join, tag
 from mobilekd.release.report_accuracy import accuracy_ladder, parity_table, size_chart
+from mobilekd.release.report_classes import class_table
 from mobilekd.release.report_contents import file_table, licence_list, model_table, tensor_table
 from mobilekd.release.report_drift import drift_lede, drift_plots
 from mobilekd.release.report_format import milliseconds, percent
@@ -131,7 +132,7 @@ def _proved_sections(evidence: Evidence) -> tuple[Html, ...]:
     images = dataset.splits.get("test", evidence.parity.images)
     split = f"Top-1 on the test split of {dataset.name}, {images:,} images. The vertical line is the teacher."
     return (
-        _section("Accuracy", split, accuracy_ladder(evidence)),
+        _section("Accuracy", split, accuracy_ladder(evidence), class_table(evidence)),
         _section("Parity", held, parity_table(evidence)),
         _section("Drift by tensor", drift_lede(evidence), drift_plots(evidence.parity.drift)),
         _float_section(evidence),

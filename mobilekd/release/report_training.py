@@ -77,12 +77,16 @@ def line_plot(title: str, series: Sequence[Series], *, is_log: bool) -> Html:
 def diagnosis_list(found: Iterable[Diagnosis]) -> Html:
     """Return each finding with its numbers and the next step; nothing for a healthy run."""
     items = [
-        tag("li", {}, tag("b", {}, one.cause), f": {one.evidence}. ", tag("span", {"class": "muted"}, one.next_step))
+        tag("li", {}, tag("b", {}, one.cause), f": {one.evidence}. ", tag("span", {"class": "muted"}, _next(one)))
         for one in found
     ]
     if not items:
         return NOTHING
     return tag("div", {"class": "callout"}, tag("h2", {}, "Diagnoses"), tag("ul", {}, *items))
+
+
+def _next(found: Diagnosis) -> str:
+    return f"{found.next_step} [{found.code}]" if found.code else found.next_step
 
 
 def _top1(name: str, kind: str, trained: Trained) -> Series:

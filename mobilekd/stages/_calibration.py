@@ -77,6 +77,7 @@ def _check_symmetry(symmetry: str, profile: Profile) -> None:
             f"quantize.symmetry is {symmetry!r}, and profile {profile.name!r} deploys int8 to {', '.join(refusing)},"
             " which takes zero points of 0 only",
             hint='set quantize.symmetry = "symmetric", or take those deployments out of the profile',
+            code="MKD-230",
         )
 
 
@@ -149,5 +150,6 @@ def calibration_rows(train: "Images", images: int) -> list[slice]:
         raise ConfigError(
             f"all {count} calibration images are of class {train.facts.classes[int(labels[0])]!r}",
             hint="raise quantize.calibration_images, or shuffle the training images",
+            code="MKD-245",
         )
     return [slice(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)]

@@ -47,6 +47,7 @@ class Walker:
             raise StageError(
                 f"{model.name} has none of the {len(names)} tensors of the quantization table",
                 hint="a fault of the backend's trace; verify.drift_images = 0 builds without the walk",
+                code="MKD-422",
             )
         given = [{name: one[name] for name in shared} for one in traced]
         self._check_shapes(model, given[0])
@@ -77,6 +78,7 @@ class Walker:
                 raise StageError(
                     f"{model.name}: tensor {name!r} has shape {list(value.shape)}, trained {list(expected)}",
                     hint="a fault of the backend's trace, or a layer that was converted to another shape",
+                    code="MKD-422",
                 )
 
 

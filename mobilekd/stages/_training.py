@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from mobilekd.artifacts import Artifact, Dataset, write_json
 from mobilekd.errors import ConfigError
+from mobilekd.paths import path_of
 from mobilekd.stage import Context, Inputs, Stage
 from mobilekd.stages._packages import missing_packages
 from mobilekd.training.networks import check_name, source_files
@@ -98,7 +99,7 @@ class NetworkStage(TrainingStage):
 
     def checkpoint_path(self) -> Path | None:
         """Return where the checkpoint lies; None without one."""
-        return Path(self.checkpoint).expanduser() if self.checkpoint else None
+        return path_of(self.checkpoint) if self.checkpoint else None
 
     def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
         """Return the digests of the user's module and checkpoint."""
@@ -133,6 +134,7 @@ class NetworkStage(TrainingStage):
             raise ConfigError(
                 f"{name}.epochs is 0, and there is neither {name}.checkpoint nor {name}.pretrained",
                 hint="give the weights of a trained network, or train one",
+                code="MKD-251",
             )
         train, validation, test = open_splits(inputs)
         network = self.build_network(train)

@@ -3,12 +3,17 @@
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import PrivateAttr
 
 from mobilekd.artifacts import Dataset, DeployedModel, LatencyReport, write_json
 from mobilekd.errors import ConfigError, MissingToolError, VerificationError
 from mobilekd.profile import Profile, Tolerance
 from mobilekd.stage import Context, Inputs, Stage
+
+if TYPE_CHECKING:
+    from mobilekd.benchmarking.place import Place
 
 
 class Benchmark(Stage):
@@ -24,6 +29,8 @@ class Benchmark(Stage):
     """Filled in by `for_profile`: target, device, and how it is measured. The rest of it stays at its defaults, so
     that a changed budget measures nothing again."""
 
+    _chosen: "Place | None" = PrivateAttr(default=None)
+
     def for_profile(self, profile: Profile) -> tuple[Stage, ...]:
         """Return this stage with what it reads of the profile."""
         kept = {key: getattr(profile, key) for key in ("name", "title", "target", "device", "benchmark")}
@@ -32,13 +39,12 @@ class Benchmark(Stage):
 
     def missing(self) -> tuple[str, ...]:
         """Return what the chosen place lacks to build the runner; a device that is not there is told by `sources`."""
-        from mobilekd.benchmarking.place import choose
         from mobilekd.device.building import compiler
 
         if self.profile is None:
             return ()
         try:
-            place = choose(self.profile)
+            place = self._place()
             if place.kind == "host":
                 compiler(platform.machine())
         except MissingToolError as lack:
@@ -47,11 +53,10 @@ class Benchmark(Stage):
 
     def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
         """Return what the measurement is of beside the models: the device that is there now, and this host."""
-        from mobilekd.benchmarking.place import choose
         from mobilekd.measurement import host_name
 
         del scan
-        place = choose(self._profile())
+        place = self._place()
         return {"host": host_name(), "place": place.kind, "on": f"{place.transport} {place.name}"}
 
     def run(self, inputs: Inputs, context: Context) -> None:
@@ -62,7 +67,6 @@ class Benchmark(Stage):
         """
         from mobilekd.benchmarking.agreement import refusals
         from mobilekd.benchmarking.measure import Bench, Task
-        from mobilekd.benchmarking.place import choose
         from mobilekd.measurement import Measured
         from mobilekd.training.data import open_split
         from mobilekd.worker import read_facts
@@ -75,15 +79,27 @@ class Benchmark(Stage):
         test = open_split(inputs.newest(Dataset).path, "test")
         part = slice(0, max(1, profile.device.images))
         task = Task(models, test.normalized(part), test.labels[part])
-        bench = Bench(profile, choose(profile), context.devices, context.scratch, context.progress, layers=True)
+        bench = Bench(profile, self._place(), context.devices, context.scratch, context.progress, layers=True)
         report: dict[str, Any] = bench.measure(task)
         if wrong := refusals(report["rows"], profile.tolerance.agreement, report["ran_on"]):
             kept = context.scratch / "latency.json"
             write_json(kept, report)
-            raise VerificationError("\n".join(wrong), hint=f"drop that deployment for this target; all rows: {kept}")
+            raise VerificationError(
+                "\n".join(wrong), hint=f"drop that deployment for this target; all rows: {kept}", code="MKD-702"
+            )
         write_json(context.out / "latency.json", report)
+
+    def _place(self) -> "Place":
+        """Return where a command measures: looked for once, so that what the key names is what is measured."""
+        from mobilekd.benchmarking.place import choose
+
+        if self._chosen is None:
+            self._chosen = choose(self._profile())
+        return self._chosen
 
     def _profile(self) -> Profile:
         if self.profile is None:
-            raise ConfigError("the benchmark stage has no profile", hint="mobilekd build --profile NAME")
+            raise ConfigError(
+                "the benchmark stage has no profile", hint="mobilekd build --profile NAME", code="MKD-222"
+            )
         return self.profile

@@ -16,7 +16,7 @@ class Convert(Stage):
 
     needs = (SimplifiedModel,)
     makes = DeployedModel
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     tools: ClassVar[tuple[str, ...]] = ("onnx",)
 
     target: Target | None = None

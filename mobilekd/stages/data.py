@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mobilekd import artifacts
-from mobilekd.errors import ConfigError
+from mobilekd.errors import ConfigError, one_line
+from mobilekd.paths import path_of
 from mobilekd.stage import Context, Inputs, Stage
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ class Data(Stage):
 
             find_images(path, test_share=self.test_share, seed=self.seed)
         elif not path.exists():
-            raise ConfigError(f"data.path is {self.path!r}: no such file or folder", hint="give the data with --data")
+            raise ConfigError(
+                f"data.path is {one_line(self.path)!r}: no such file or folder",
+                hint="give the data with --data",
+                code="MKD-240",
+            )
         return {"path": scan(path)}
 
     def run(self, inputs: Inputs, context: Context) -> None:
@@ -129,9 +134,11 @@ class Data(Stage):
     def _path(self) -> Path:
         if not self.path:
             raise ConfigError(
-                f"data.path is empty, and source = {self.source!r} reads it", hint="give it with --data DIR"
+                f"data.path is empty, and source = {self.source!r} reads it",
+                hint="give it with --data DIR",
+                code="MKD-240",
             )
-        return Path(self.path).expanduser()
+        return path_of(self.path)
 
 
 def uneven_classes(classes: Sequence[str], counts: Sequence[int]) -> str:

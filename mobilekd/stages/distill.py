@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from mobilekd import artifacts
 from mobilekd.artifacts import Dataset, Teacher, digest_file
 from mobilekd.methods.kd import Kd
+from mobilekd.paths import path_of
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages._distillation import ExtraTeacher, LayerPair, MethodOptions
 from mobilekd.stages._soft_labels import SoftLabelStore, open_store
@@ -93,7 +94,7 @@ class Distill(MethodOptions, NetworkStage):
         """Return the digests of the user's modules and checkpoints, those of extra teachers among them."""
         found = dict(super().sources(scan))
         for index, one in enumerate(self.extra_teachers):
-            for path in source_files(one.network, Path(one.checkpoint).expanduser()):
+            for path in source_files(one.network, path_of(one.checkpoint)):
                 found[f"extra_teachers[{index}]: {path.name}"] = scan(path)
         return found
 
@@ -141,10 +142,10 @@ class Distill(MethodOptions, NetworkStage):
         teacher = inputs.newest(Teacher)
         built, digests = [load_network(teacher)], [teacher.digest]
         for one in self.extra_teachers:
-            network = networks.build(one.network, classes, checkpoint=Path(one.checkpoint).expanduser())
+            network = networks.build(one.network, classes, checkpoint=path_of(one.checkpoint))
             networks.check_output(network, one.network, _two(train), classes)
             built.append(networks.channels_last(network.eval()))
-            files = source_files(one.network, Path(one.checkpoint).expanduser())
+            files = source_files(one.network, path_of(one.checkpoint))
             digests.append(" ".join([one.network, *(digest_file(path) for path in files)]))
         weights = (1.0, *(one.weight for one in self.extra_teachers))
         runs_anyway = self.strategy().uses_features()

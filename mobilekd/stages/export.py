@@ -76,7 +76,7 @@ def write_onnx(network: "nn.Module", image: "Tensor", path: "Path", *, opset: in
             output_names=["logits"],
         )
     if program is None:
-        raise StageError("torch.onnx.export gave no program", hint="pick another student")
+        raise StageError("torch.onnx.export gave no program", hint="pick another student", code="MKD-410")
     graph.save(graph.canonicalize(program.model_proto), path)
 
 

@@ -63,6 +63,7 @@ class Simplify(Stage):
             raise StageError(
                 f"simplify.require_int8: {len(floats)} layer(s) compute in float:{told}",
                 hint="`mobilekd sensitivity` says what each layer costs in int8",
+                code="MKD-424",
             )
         if count := sum(one.is_decided for one in floats):
             context.progress.say(f"simplify: {count} layer(s) compute in float by decision")
@@ -106,10 +107,14 @@ def _simplified(path: Path) -> "ModelProto":
     # Older versions of onnxsim folded the weights' DequantizeLinear and shipped float: onnxsim#216.
     if lost := before - after:
         raise StageError(
-            f"onnxsim lost {len(lost)} of {len(before)} int8 weights of {path.name}", hint="pip install onnxsim==0.8.1"
+            f"onnxsim lost {len(lost)} of {len(before)} int8 weights of {path.name}",
+            hint="pip install onnxsim==0.8.1",
+            code="MKD-423",
         )
     if not is_same:
-        raise StageError(f"onnxsim's {path.name} computes something else", hint="report it with the model")
+        raise StageError(
+            f"onnxsim's {path.name} computes something else", hint="report it with the model", code="MKD-423"
+        )
     return graph.pool_globally(graph.canonicalize(simplified))
 
 

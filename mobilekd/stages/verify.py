@@ -32,7 +32,7 @@ class Verify(Stage):
     needs = (Dataset, Teacher, Student, QatStudent, SimplifiedModel)
     gathers = (DeployedModel,)
     makes = ParityReport
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     tools: ClassVar[tuple[str, ...]] = ("numpy", "onnx", "onnxruntime")
 
     threads: int = Field(default=1, ge=1)
@@ -51,13 +51,14 @@ class Verify(Stage):
         return (self.model_copy(update={"tolerance": profile.tolerance}),)
 
     def run(self, inputs: Inputs, context: Context) -> None:
-        """Write parity.json.
+        """Write parity.json, and answers/ with the predicted class of every image.
 
         Raises:
             VerificationError: A tolerance does not hold; the rows are kept in the scratch directory.
         """
         trained = _Trained(inputs)
         models = inputs.all(DeployedModel)
+        trained.write_answers(context.out / "answers")
         rows: list[dict[str, Any]] = []
         with context.progress.bar("verify", len(models)) as bar:
             for model in models:
@@ -69,7 +70,9 @@ class Verify(Stage):
         if failed := _failures(rows, walks):
             kept = context.scratch / "parity.json"
             write_json(kept, report)
-            raise VerificationError("parity does not hold:\n  " + "\n  ".join(failed), hint=f"all rows: {kept}")
+            raise VerificationError(
+                "parity does not hold:\n  " + "\n  ".join(failed), hint=f"all rows: {kept}", code="MKD-701"
+            )
         write_json(context.out / "parity.json", report)
 
     def _walks(self, inputs: Inputs, trained: "_Trained", context: Context) -> "list[Walk]":
@@ -114,6 +117,7 @@ class Verify(Stage):
     ) -> dict[str, Any]:
         from mobilekd.parity import broken_tolerances, compare
         from mobilekd.plugins import BACKENDS
+        from mobilekd.release.answers import write_answers
         from mobilekd.worker import run_model
 
         backend, is_int8 = str(facts.deployment["backend"]), facts.deployment["precision"] == "int8"
@@ -124,6 +128,8 @@ class Verify(Stage):
         logits = run_model(
             backend, model, facts, images, kernels=kernels, threads=self.threads, scratch=context.scratch
         )
+        if is_default and trained.has_answers:
+            write_answers(context.out / "answers", facts.name, logits.argmax(axis=1))
         reference = trained.int8_logits if is_int8 else trained.float_logits
         parity = compare(reference[part], logits, trained.labels[part], trained.step)
         row = _facts_row(folder, facts, kernels, trained)
@@ -150,6 +156,7 @@ class _Trained:
         self.labels = test.labels
         self.float_logits: NDArray[np.float32] = np.load(inputs.newest(Student).path / "test_logits.npy")
         self.int8_logits: NDArray[np.float32] = np.load(inputs.newest(QatStudent).path / "test_logits.npy")
+        self.teacher_logits: NDArray[np.float32] = np.load(inputs.newest(Teacher).path / "test_logits.npy")
         teacher = json.loads((inputs.newest(Teacher).path / "metrics.json").read_text(encoding="utf-8"))
         self.top1_teacher: float = teacher["top1_test"]
         quantized = load_table(inputs.newest(SimplifiedModel).path / "quant_table.json")
@@ -158,6 +165,24 @@ class _Trained:
         # A student whose last layer stays float has no output scale; 255 steps over its logits stand in.
         spread = float(self.int8_logits.max() - self.int8_logits.min())
         self.step = table["logits"].scale[0] if "logits" in table else spread / 255
+
+    @property
+    def has_answers(self) -> bool:
+        """Return whether the number of a class fits into the file of answers."""
+        from mobilekd.release.answers import MAX_CLASSES
+
+        return bool(self.float_logits.shape[1] <= MAX_CLASSES)
+
+    def write_answers(self, folder: Path) -> None:
+        """Write the labels and what the three trained networks answer."""
+        from mobilekd.release.answers import LABELS, QUANTIZED, STUDENT, TEACHER, write_answers
+
+        if not self.has_answers:
+            return
+        write_answers(folder, LABELS, self.labels)
+        logits = {TEACHER: self.teacher_logits, STUDENT: self.float_logits, QUANTIZED: self.int8_logits}
+        for name, one in logits.items():
+            write_answers(folder, name, one.argmax(axis=1))
 
 
 def _failures(rows: "list[dict[str, Any]]", walks: "list[Walk]") -> list[str]:

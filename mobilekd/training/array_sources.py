@@ -31,18 +31,26 @@ def npz(path: Path, size: int, inside: str = "cifar10.npz") -> Source:
     """
     file = path / inside if path.is_dir() else path
     if not file.is_file():
-        raise ConfigError(f"{str(file)!r} is not a file", hint=f"give the .npz, or the folder of {inside}, with --data")
+        raise ConfigError(
+            f"{str(file)!r} is not a file",
+            hint=f"give the .npz, or the folder of {inside}, with --data",
+            code="MKD-240",
+        )
     try:
         # numpy leaves a path of its own open when the archive is broken
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as cause:
-        raise ConfigError(f"{file} is no npz file: {cause}", hint=f"it must hold {', '.join(_NPZ_KEYS)}") from cause
+        raise ConfigError(
+            f"{file} is no npz file: {cause}", hint=f"it must hold {', '.join(_NPZ_KEYS)}", code="MKD-243"
+        ) from cause
     _check_arrays(file, arrays)
     labels = arrays["y_train"].astype(np.int64)
     classes = arrays.get("classes", np.arange(int(labels.max()) + 1).astype(str))
     if set(labels.tolist()) != set(range(len(classes))):
-        raise ConfigError(f"{file}: y_train has labels {sorted(set(labels.tolist()))[:12]} for {len(classes)} classes")
+        raise ConfigError(
+            f"{file}: y_train has labels {sorted(set(labels.tolist()))[:12]} for {len(classes)} classes", code="MKD-243"
+        )
     train, test = (_resized(arrays[name], size) for name in ("x_train", "x_test"))
     side = arrays["x_train"].shape[1:3]
     return Source(
@@ -79,10 +87,14 @@ def npz_shapes(file: Path) -> ArrayShapes:
             names = list(archive.files)
         shape = _header_shape(file, "x_train.npy") if "x_train" in names else ()
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as cause:
-        raise ConfigError(f"{file} is no npz file: {cause}", hint=f"it must hold {', '.join(_NPZ_KEYS)}") from cause
+        raise ConfigError(
+            f"{file} is no npz file: {cause}", hint=f"it must hold {', '.join(_NPZ_KEYS)}", code="MKD-243"
+        ) from cause
     if lost := [name for name in _NPZ_KEYS if name not in names]:
         raise ConfigError(
-            f"{file} lacks {lost[0]!r}; it has {', '.join(names)}", hint=f"needed: {', '.join(_NPZ_KEYS)}"
+            f"{file} lacks {lost[0]!r}; it has {', '.join(names)}",
+            hint=f"needed: {', '.join(_NPZ_KEYS)}",
+            code="MKD-243",
         )
     for name in ("y_train", "y_test"):
         if (
@@ -91,13 +103,18 @@ def npz_shapes(file: Path) -> ArrayShapes:
             or labels[name].min(initial=0) < 0
         ):
             raise ConfigError(
-                f"{file}: {name} is {labels[name].dtype} {list(labels[name].shape)}", hint="integers [n] from 0"
+                f"{file}: {name} is {labels[name].dtype} {list(labels[name].shape)}",
+                hint="integers [n] from 0",
+                code="MKD-243",
             )
     count = int(max(labels["y_train"].max(initial=-1), labels["y_test"].max(initial=-1))) + 1
     classes = tuple(str(one) for one in labels.get("classes", np.arange(count)))
     counts = [np.bincount(labels[name], minlength=len(classes)).tolist() for name in ("y_train", "y_test")]
     if len(classes) < 2 or len(counts[0]) > len(classes) or not all(counts[0]):
-        raise ConfigError(f"{file}: y_train has {sum(map(bool, counts[0]))} classes; {max(len(classes), 2)} are needed")
+        raise ConfigError(
+            f"{file}: y_train has {sum(map(bool, counts[0]))} classes; {max(len(classes), 2)} are needed",
+            code="MKD-243",
+        )
     return ArrayShapes(classes, shape[1:], tuple(counts[0]), tuple(counts[1]))
 
 
@@ -120,14 +137,20 @@ def _check_arrays(file: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
     for name in _NPZ_KEYS:
         if name not in arrays:
             raise ConfigError(
-                f"{file} lacks {name!r}; it has {', '.join(arrays)}", hint=f"needed: {', '.join(_NPZ_KEYS)}"
+                f"{file} lacks {name!r}; it has {', '.join(arrays)}",
+                hint=f"needed: {', '.join(_NPZ_KEYS)}",
+                code="MKD-243",
             )
     for split in ("train", "test"):
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise ConfigError(f"{file}: x_{split} is {images.dtype} {list(images.shape)}", hint="uint8 [n, h, w, 3]")
+            raise ConfigError(
+                f"{file}: x_{split} is {images.dtype} {list(images.shape)}", hint="uint8 [n, h, w, 3]", code="MKD-243"
+            )
         if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
-            raise ConfigError(f"{file}: y_{split} is {labels.dtype} {list(labels.shape)}", hint="integers [n]")
+            raise ConfigError(
+                f"{file}: y_{split} is {labels.dtype} {list(labels.shape)}", hint="integers [n]", code="MKD-243"
+            )
 
 
 def _resized(images: NDArray[np.generic], size: int) -> NDArray[np.uint8]:
@@ -156,6 +179,7 @@ def cifar(kind: Cifar, path: Path, size: int, *, download: bool) -> Source:
         raise ConfigError(
             f"{str(path)!r} has neither {inside} nor {_FOLDERS[kind]}/",
             hint="give one of them with --data, or set data.download = true",
+            code="MKD-244",
         )
     from mobilekd.training.torchvision_ops import declare_torchvision_ops
 
@@ -169,6 +193,7 @@ def cifar(kind: Cifar, path: Path, size: int, *, download: bool) -> Source:
         raise ConfigError(
             f"{_TITLES[kind]} could not be read or downloaded into {path}: {cause}",
             hint="set data.download = true, or remove what is damaged",
+            code="MKD-244",
         ) from cause
     return Source(
         classes=tuple(train.classes),

@@ -23,7 +23,9 @@ def choose(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise StageError("device is 'cuda', and torch finds no CUDA device", hint="set device = 'cpu' or 'auto'")
+        raise StageError(
+            "device is 'cuda', and torch finds no CUDA device", hint="set device = 'cpu' or 'auto'", code="MKD-403"
+        )
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
@@ -42,7 +44,9 @@ class Precision:
         """Raise a StageError for fp16 on a device without it."""
         if name == "fp16" and device.type != "cuda":
             raise StageError(
-                f"precision is 'fp16' on {device.type}", hint="set precision = 'bf16', or use a CUDA device"
+                f"precision is 'fp16' on {device.type}",
+                hint="set precision = 'bf16', or use a CUDA device",
+                code="MKD-403",
             )
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
         self._device = device
@@ -100,6 +104,7 @@ def compiled(network: nn.Module, device: torch.device, *, enabled: bool) -> Iter
         raise StageError(
             f"torch.compile needs a C++ compiler; not found: {', '.join(compilers)}",
             hint="install g++ or point CXX to a compiler, or set compile = false",
+            code="MKD-403",
         )
     eager_forward = network.forward
 
@@ -112,7 +117,7 @@ def compiled(network: nn.Module, device: torch.device, *, enabled: bool) -> Iter
         yield
     except torch._dynamo.exc.TorchDynamoException as cause:
         first = str(cause).strip().partition("\n")[0]
-        raise StageError(f"torch.compile failed: {first}", hint="set compile = false") from cause
+        raise StageError(f"torch.compile failed: {first}", hint="set compile = false", code="MKD-403") from cause
     finally:
         del network.forward
         # The compiler keeps code by the class of a network, and does not look whether this one has hooks: a later run

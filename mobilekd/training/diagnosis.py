@@ -25,6 +25,16 @@ _STUCK_SHARE = 0.02
 _STILL_FALLING = 0.02
 _LEAST_EPOCHS = 4
 _SMALL_RATES = {"adamw": 3e-4, "sgd": 3e-2}
+_CODES = {
+    "MKD-801": ("over-fitted",),
+    "MKD-802": ("is stuck",),
+    "MKD-803": ("learning rate is too small",),
+    "MKD-804": ("drowns the others",),
+    "MKD-805": ("temperature is outside",),
+    "MKD-806": ("as good as its teacher", "almost reached its teacher"),
+    "MKD-807": ("worse than the same network trained alone",),
+}
+"""Code -> words of the causes it stands for. Not kept in the file of a run: a stage that is cached has it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,11 @@ class Diagnosis:
     cause: str
     evidence: str
     next_step: str
+
+    @property
+    def code(self) -> str:
+        """Return the code under which `mobilekd explain` says more; empty for a cause of another version."""
+        return next((code for code, words in _CODES.items() if any(word in self.cause for word in words)), "")
 
 
 def diagnose(facts: DistillFacts) -> list[Diagnosis]:

@@ -49,14 +49,18 @@ def find_images(root: Path, *, test_share: float = 0.0, seed: int = 0) -> ImageF
     if train != val:
         only = [f"{name} (only in train)" for name in train if name not in val]
         only += [f"{name} (only in val)" for name in val if name not in train]
-        raise ConfigError(f"{root}: train and val have other classes: {', '.join(only)}", hint="each class needs both")
+        raise ConfigError(
+            f"{root}: train and val have other classes: {', '.join(only)}", hint="each class needs both", code="MKD-241"
+        )
     return ImageFolder(root, train, _class_files(root / "train", train), _class_files(root / "val", val))
 
 
 def _split_folder(root: Path, test_share: float, seed: int) -> ImageFolder:
     if (root / "val").is_dir():
         raise ConfigError(
-            f"{root} has val/, and data.test_share is {test_share}", hint="set data.test_share = 0 to test on val/"
+            f"{root} has val/, and data.test_share is {test_share}",
+            hint="set data.test_share = 0 to test on val/",
+            code="MKD-241",
         )
     top = root / "train" if (root / "train").is_dir() else root
     classes = _class_folders(top)
@@ -66,7 +70,9 @@ def _split_folder(root: Path, test_share: float, seed: int) -> ImageFolder:
     for label, name in enumerate(classes):
         rows = np.flatnonzero(labels == label)
         if len(rows) < 2:
-            raise ConfigError(f"class {name!r} has one image in {top / name}: none is left to test", hint="add images")
+            raise ConfigError(
+                f"class {name!r} has one image in {top / name}: none is left to test", hint="add images", code="MKD-241"
+            )
         held_out = min(len(rows) - 1, max(1, round(test_share * len(rows))))
         is_test[np.random.default_rng((seed, label)).permutation(rows)[:held_out]] = True
     train, test = (tuple(files[row] for row in np.flatnonzero(chosen)) for chosen in (~is_test, is_test))
@@ -79,10 +85,13 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
             f"{str(folder)!r} is not a folder",
             hint="an image folder is DIR/train/<class>/*.jpg and DIR/val/<class>/*.jpg; give DIR with --data. "
             "For DIR/<class>/*.jpg set data.test_share, as 0.2, to hold out a part of each class",
+            code="MKD-241",
         )
     names = tuple(sorted(one.name for one in folder.iterdir() if one.is_dir()))
     if len(names) < 2:
-        raise ConfigError(f"{folder} has {len(names)} class folder(s); two are needed", hint="one folder per class")
+        raise ConfigError(
+            f"{folder} has {len(names)} class folder(s); two are needed", hint="one folder per class", code="MKD-241"
+        )
     return names
 
 
@@ -94,6 +103,7 @@ def _class_files(folder: Path, classes: Iterable[str]) -> Files:
             raise ConfigError(
                 f"class {name!r} is empty: no image in {folder / name}",
                 hint=f"add images ({', '.join(IMAGE_SUFFIXES)}) or remove the folder from train and val",
+                code="MKD-241",
             )
         found += [(file, label) for file in files]
     return tuple(found)
@@ -120,11 +130,15 @@ def imagefolder(found: ImageFolder, size: int, scratch: Path, *, skip_bad_images
         named = ", ".join(bad[:_NAMED_BAD_IMAGES])
         more = f" and {len(bad) - _NAMED_BAD_IMAGES} more" if len(bad) > _NAMED_BAD_IMAGES else ""
         raise ConfigError(
-            f"{len(bad)} unreadable image(s): {named}{more}", hint="mend them, or go on without: --skip-bad-images"
+            f"{len(bad)} unreadable image(s): {named}{more}",
+            hint="mend them, or go on without: --skip-bad-images",
+            code="MKD-242",
         )
     for use, labels in (("train on", train_labels), ("test with", test_labels)):
         for label in set(range(len(found.classes))) - set(labels.tolist()):
-            raise ConfigError(f"class {found.classes[label]!r} has no readable image to {use}", hint="mend its images")
+            raise ConfigError(
+                f"class {found.classes[label]!r} has no readable image to {use}", hint="mend its images", code="MKD-242"
+            )
     return Source(
         classes=found.classes,
         train_images=train,

@@ -69,7 +69,7 @@ class _Training:
             return
         cpuinfo = _CPUINFO.read_text(encoding="utf-8", errors="replace") if _CPUINFO.is_file() else ""
         if advice := slow_precision(self.recipe.precision, self.device, cpuinfo):
-            self.progress.say(f"{self.run.title}: {advice}")
+            self.progress.say(f"{self.run.title}: {advice} [MKD-808]")
         with compiled(self.run.network, self.device, enabled=self.recipe.compile):
             self._train()
         self.stepper.average.take_over()
@@ -166,6 +166,7 @@ class _Training:
             f" first of all {what}; {kept if self.saved_step >= 0 else 'there is no checkpoint yet'}",
             hint=f"lower the learning rate ({self.recipe.learning_rate})"
             + (f", or set precision = 'fp32' (it is '{self.recipe.precision}')" if narrow else ""),
+            code="MKD-402",
         )
 
     def _save(self, unfinished: dict[str, object]) -> None:

@@ -49,6 +49,7 @@ class Split:
                 raise StageError(
                     f"{self._title}: one image at a time does not fit into memory",
                     hint="take a smaller network or smaller images, precision = 'bf16', or a device with more memory",
+                    code="MKD-401",
                 )
             # Here and not in the handler: while it runs, the exception holds the frames, and they the activations.
             if torch.cuda.is_available():

@@ -107,6 +107,7 @@ def _from_timm(name: str, classes: int, *, pretrained: bool) -> "nn.Module":
         raise ConfigError(
             f"timm can't make {name!r}: {str(cause).splitlines()[0]}",
             hint="without a network set pretrained = false, or give checkpoint = FILE",
+            code="MKD-250",
         ) from cause
     assert isinstance(network, torch.nn.Module)
     return network
@@ -121,10 +122,14 @@ def _from_factory(name: str, classes: int) -> "nn.Module":
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         known = ", ".join(sorted(one for one in vars(module) if not one.startswith("_")))
-        raise ConfigError(f"python:{name}: {module_name} has no function {factory_name!r}", hint=f"it has: {known}")
+        raise ConfigError(
+            f"python:{name}: {module_name} has no function {factory_name!r}", hint=f"it has: {known}", code="MKD-250"
+        )
     network = factory(num_classes=classes)
     if not isinstance(network, torch.nn.Module):
-        raise ConfigError(f"python:{name} gave {type(network).__name__}, not a torch.nn.Module", hint=_FORMS)
+        raise ConfigError(
+            f"python:{name} gave {type(network).__name__}, not a torch.nn.Module", hint=_FORMS, code="MKD-250"
+        )
     return network
 
 
@@ -146,11 +151,13 @@ def check_output(network: "nn.Module", name: str, example: "Tensor", classes: in
             raise ConfigError(
                 f"{name} does not take an image of {list(example.shape)}: {str(cause).splitlines()[0]}",
                 hint="set data.image_size to what the network takes",
+                code="MKD-250",
             ) from cause
     if tuple(logits.shape) != (len(example), classes):
         raise ConfigError(
             f"{name} gives {list(logits.shape)} for {len(example)} images; the data has {classes} classes",
             hint=f"its last layer must give {classes} logits; a factory gets num_classes={classes}",
+            code="MKD-250",
         )
 
 
@@ -176,6 +183,7 @@ def load_checkpoint(network: "nn.Module", path: Path) -> None:
         raise ConfigError(
             f"{path} is a checkpoint of another network: {'; '.join(part for part in parts if part)}",
             hint="name the network that was trained, with the same number of classes",
+            code="MKD-251",
         )
     network.load_state_dict(found)
 
@@ -192,22 +200,31 @@ def read_state_dict(path: Path) -> Mapping[str, "Tensor"]:
 
     if not path.is_file():
         raise ConfigError(
-            f"checkpoint {str(path)!r} is not a file", hint="give the path of a .safetensors, .pt or .pth"
+            f"checkpoint {str(path)!r} is not a file",
+            hint="give the path of a .safetensors, .pt or .pth",
+            code="MKD-251",
         )
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
         document = torch.load(path, map_location="cpu", weights_only=True)
     except safetensors.SafetensorError as cause:
-        raise ConfigError(f"{path} is not a safetensors file: {cause}", hint="was the download cut off?") from cause
+        raise ConfigError(
+            f"{path} is not a safetensors file: {cause}", hint="was the download cut off?", code="MKD-251"
+        ) from cause
     except pickle.UnpicklingError as cause:
         raise ConfigError(
             f"{path} is refused: it is no plain state dict, and unpickling it could run code",
             hint="save it with torch.save(model.state_dict(), ...) or as safetensors",
+            code="MKD-251",
         ) from cause
     except (RuntimeError, EOFError, ValueError) as cause:
-        raise ConfigError(f"{path} can't be read: {str(cause).splitlines()[0]}", hint="was it cut off?") from cause
+        raise ConfigError(
+            f"{path} can't be read: {str(cause).splitlines()[0]}", hint="was it cut off?", code="MKD-251"
+        ) from cause
     inner = document.get("state_dict", document) if isinstance(document, dict) else document
     if not isinstance(inner, dict) or not all(isinstance(one, torch.Tensor) for one in inner.values()):
-        raise ConfigError(f"{path} holds no state dict", hint="save it with torch.save(model.state_dict(), ...)")
+        raise ConfigError(
+            f"{path} holds no state dict", hint="save it with torch.save(model.state_dict(), ...)", code="MKD-251"
+        )
     return inner

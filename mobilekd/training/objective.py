@@ -193,7 +193,9 @@ def _stage_pairs(student: nn.Module, teacher: nn.Module, plan: Strategy, example
     given = (len(plan.student_stages), len(plan.teacher_stages))
     if all(given) and given[0] != given[1]:
         raise ConfigError(
-            f"student_stages names {given[0]} modules and teacher_stages {given[1]}", hint="name as many in both"
+            f"student_stages names {given[0]} modules and teacher_stages {given[1]}",
+            hint="name as many in both",
+            code="MKD-252",
         )
     return paired(
         plan.student_stages or tap_paths(student, example), plan.teacher_stages or tap_paths(teacher, example)

@@ -35,7 +35,9 @@ class Group:
         """
         if count < self.size:
             raise StageError(
-                f"{count} images for {self.size} processes", hint="raise batch_size or start fewer processes"
+                f"{count} images for {self.size} processes",
+                hint="raise batch_size or start fewer processes",
+                code="MKD-404",
             )
         return part(count, self.size, self.rank)
 

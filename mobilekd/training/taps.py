@@ -119,6 +119,7 @@ def _no_stages(network: nn.Module) -> ConfigError:
     return ConfigError(
         f"{type(network).__name__} gives no feature maps [batch, channels, height, width] to distil from",
         hint="use a method that reads logits or the embedding, as kd",
+        code="MKD-252",
     )
 
 
@@ -137,6 +138,7 @@ def classifier_path(network: nn.Module, example: Tensor) -> str:
         raise ConfigError(
             f"{type(network).__name__} runs no nn.Linear, so it has no embedding to distil from",
             hint="use a method that reads logits or stages, or end the network with nn.Linear",
+            code="MKD-252",
         )
     return candidates[-1]
 
@@ -155,6 +157,7 @@ def check_paths(network: nn.Module, paths: Sequence[str]) -> None:
             raise ConfigError(
                 f"{type(network).__name__} has no module {path!r}",
                 hint=f"{'close' if near else 'it has'}: {', '.join(shown)}",
+                code="MKD-252",
             )
 
 
@@ -229,5 +232,6 @@ def _feature_map(seen: Mapping[str, Tensor], path: str) -> Tensor:
         raise ConfigError(
             f"module {path!r} {gave}; a stage is a feature map [batch, channels, height, width]",
             hint="name a module whose output is one, as the last block before the resolution halves",
+            code="MKD-252",
         )
     return features

@@ -80,14 +80,16 @@ class Folder:
             return Completed(_NOT_FOUND, "", f"{name}: {cause.strerror}\n")
         except OSError as cause:
             if cause.errno not in (errno.EACCES, errno.ENOEXEC):
-                raise DeviceError(f"{name} can't be started: {cause.strerror}") from cause
+                raise DeviceError(f"{name} can't be started: {cause.strerror}", code="MKD-507") from cause
             return Completed(_NOT_EXECUTABLE, "", f"{name}: {cause.strerror}\n")
         with _ended(process):
             try:
                 stdout, stderr = process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired as cause:
                 raise DeviceError(
-                    f"{name} ran past {timeout_s:g} s and was ended", hint="give it more time, or fewer runs"
+                    f"{name} ran past {timeout_s:g} s and was ended",
+                    hint="give it more time, or fewer runs",
+                    code="MKD-504",
                 ) from cause
         code = process.returncode
         return Completed(_SIGNAL_BASE - code if code < 0 else code, stdout, stderr)
@@ -96,7 +98,9 @@ class Folder:
         """See `Transport.pull`."""
         source = self.path(name)
         if not source.is_file():
-            raise DeviceError(f"there is no file {name} on the device", hint="did the command that writes it run?")
+            raise DeviceError(
+                f"there is no file {name} on the device", hint="did the command that writes it run?", code="MKD-507"
+            )
         _copy(source, to, executable=os.access(source, os.X_OK), again=True)
 
     def path(self, name: str) -> Path:
@@ -138,10 +142,10 @@ def _copy(source: Path, to: Path, *, executable: bool, again: bool = False) -> i
             part.replace(to)
     except OSError as cause:
         if cause.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise DeviceError(f"{to}: {cause.strerror}") from cause
+            raise DeviceError(f"{to}: {cause.strerror}", code="MKD-510") from cause
         free = shutil.disk_usage(to.parent).free
         raise DeviceError(
-            f"no space left for {source.name} in {to.parent}: {size:,} bytes needed, {free:,} free"
+            f"no space left for {source.name} in {to.parent}: {size:,} bytes needed, {free:,} free", code="MKD-510"
         ) from cause
     return size
 

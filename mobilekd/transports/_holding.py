@@ -85,4 +85,6 @@ def held(device: str, holder: str, hint: str) -> DeviceError:
     """Return the error for a device that somebody else holds."""
     owner = Owner.parse(holder)
     who = owner.describe() if owner else "somebody who left no name"
-    return DeviceError(f"{device} is held by {who}; two measurements at once would disturb each other", hint=hint)
+    return DeviceError(
+        f"{device} is held by {who}; two measurements at once would disturb each other", hint=hint, code="MKD-505"
+    )

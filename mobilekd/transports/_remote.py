@@ -111,6 +111,7 @@ class Remote(abc.ABC):
             raise DeviceError(
                 f"{argv[0]} ran past {timeout_s:g} s on {self.label}; {self._end()}",
                 hint="raise the time-out, or give it less work",
+                code="MKD-504",
             ) from cause
         return Completed(reply.returncode, reply.stdout.decode(errors="replace"), reply.stderr.decode(errors="replace"))
 
@@ -119,9 +120,10 @@ class Remote(abc.ABC):
         path = f"{self._job_folder}/work/{_shell.check_name(name)}"
         reply = self._ask(_shell.read(path), f"{name} was copied back")
         if reply.returncode == _NO_FILE:
-            raise DeviceError(f"{self.label} has no file {name!r}", hint="see what the command before it printed")
+            hint = "see what the command before it printed"
+            raise DeviceError(f"{self.label} has no file {name!r}", hint=hint, code="MKD-507")
         if reply.returncode:
-            raise DeviceError(f"{self.label} can't read {name!r}: {reply.complaint}")
+            raise DeviceError(f"{self.label} can't read {name!r}: {reply.complaint}", code="MKD-507")
         part = to.with_name(f".{to.name}.part")
         part.write_bytes(reply.stdout)
         part.replace(to)
@@ -142,6 +144,7 @@ class Remote(abc.ABC):
                 raise DeviceError(
                     f"{self.label}: can't work in {self._root}: {reply.complaint or 'no space is left'}",
                     hint="choose a folder that this user may write, on a file system with free space",
+                    code="MKD-510",
                 )
             root, verdict, *holder = reply.lines
             if verdict == "taken":
@@ -176,13 +179,12 @@ class Remote(abc.ABC):
                 left_bytes = self._free_bytes()
                 if _FULL in trouble.lower():
                     raise self._full(needed_bytes, left_bytes)
-                raise DeviceError(f"{path} could not be copied to {self.label}: {trouble}")
+                raise DeviceError(f"{path} could not be copied to {self.label}: {trouble}", code="MKD-507")
         arrived = self._whole(incoming, [content for content, _ in missing.values()])
         damaged = [str(path) for key, (_, path) in missing.items() if key not in arrived]
         if damaged:
-            raise DeviceError(
-                f"{', '.join(damaged)}: arrived damaged on {self.label}", hint="check the cable and the storage"
-            )
+            told = f"{', '.join(damaged)}: arrived damaged on {self.label}"
+            raise DeviceError(told, hint="check the cable and the storage", code="MKD-507")
         self._do(_shell.keep_contents(incoming, f"{self._root}/store", list(missing)), "keeping files")
 
     def _full(self, needed_bytes: int, free_bytes: int | None) -> DeviceError:
@@ -190,6 +192,7 @@ class Remote(abc.ABC):
         return DeviceError(
             f"{self.label} has no space: {needed_bytes:,} bytes needed, {free} bytes free in {self._root}",
             hint=f"free some: {self._remedy(f'rm -r {self._root}/store')} removes what earlier runs left",
+            code="MKD-510",
         )
 
     def _free_bytes(self) -> int | None:
@@ -210,14 +213,15 @@ class Remote(abc.ABC):
         """Run a script of ours that must succeed."""
         reply = self._ask(script, doing, timeout_s)
         if reply.returncode:
-            raise DeviceError(f"{self.label}: {doing} failed: {reply.complaint or reply.returncode}")
+            raise DeviceError(f"{self.label}: {doing} failed: {reply.complaint or reply.returncode}", code="MKD-507")
         return reply
 
     def _ask(self, script: str, doing: str, timeout_s: float = _ASK_TIMEOUT_S) -> Reply:
         try:
             return self._call(script, timeout_s, doing)
         except ShellTimeoutError as cause:
-            raise DeviceError(f"{self.label} gave no answer within {timeout_s:.0f} s while {doing}") from cause
+            told = f"{self.label} gave no answer within {timeout_s:.0f} s while {doing}"
+            raise DeviceError(told, code="MKD-504") from cause
 
     def _call(self, script: str, timeout_s: float, doing: str) -> Reply:
         token = _shell.new_token()

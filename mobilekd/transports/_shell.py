@@ -61,7 +61,7 @@ class Content:
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as cause:
-            raise ConfigError(f"{path}: can't be read: {cause.strerror}") from cause
+            raise ConfigError(f"{path}: can't be read: {cause.strerror}", code="MKD-202") from cause
         return cls(digest, path.stat().st_size, os.access(path, os.X_OK))
 
     @property

@@ -85,17 +85,20 @@ class Adb(Remote):
                 return DeviceError(
                     f"{self.label} can't be reached: {answer or 'adb connect said nothing'}",
                     hint=f"see that the device listens: adb connect {self._serial}",
+                    code="MKD-509",
                 )
             devices = self._devices()
         if not self._serial:
             self._serial = _only(devices)
         if self._serial not in devices:
-            return DeviceError(f"{self.label} is not attached; attached: {_listed(devices)}", hint="adb devices")
+            return DeviceError(
+                f"{self.label} is not attached; attached: {_listed(devices)}", hint="adb devices", code="MKD-502"
+            )
         state = devices[self._serial]
         if state == "device":
             return None
         said, hint = said_of(state)
-        return DeviceError(f"{self.label} {said}", hint=hint)
+        return DeviceError(f"{self.label} {said}", hint=hint, code="MKD-503")
 
     def _devices(self) -> dict[str, str]:
         return _parsed(self._adb("devices"))
@@ -121,7 +124,9 @@ class Adb(Remote):
                 check=False,
             )
         except subprocess.TimeoutExpired as cause:
-            raise DeviceError(f"{local} was not copied to {self.label} within {timeout_s:.0f} s") from cause
+            raise DeviceError(
+                f"{local} was not copied to {self.label} within {timeout_s:.0f} s", code="MKD-504"
+            ) from cause
         said = (done.stderr + done.stdout).decode(errors="replace").strip()
         return (said or f"adb push ended with {done.returncode}") if done.returncode else ""
 
@@ -129,6 +134,7 @@ class Adb(Remote):
         return DeviceError(
             f"{self.label} went away while {doing}" + (f" ({complaint})" if complaint else ""),
             hint="adb devices shows whether it is back; then start again",
+            code="MKD-506",
         )
 
     def _remedy(self, command: str) -> str:
@@ -163,7 +169,9 @@ def need_adb() -> None:
         MissingToolError: It does not.
     """
     if shutil.which("adb") is None:
-        raise MissingToolError("adb is not on PATH", hint="apt-get install adb, or Android's platform-tools")
+        raise MissingToolError(
+            "adb is not on PATH", hint="apt-get install adb, or Android's platform-tools", code="MKD-301"
+        )
 
 
 def run_adb(words: Sequence[str], env: Mapping[str, str], timeout_s: float = _COMMAND_TIMEOUT_S) -> str:
@@ -184,11 +192,15 @@ def run_adb(words: Sequence[str], env: Mapping[str, str], timeout_s: float = _CO
         )
     except subprocess.TimeoutExpired as cause:
         raise DeviceError(
-            f"adb {words[0]} gave no answer within {timeout_s:.0f} s", hint="adb kill-server, then try again"
+            f"adb {words[0]} gave no answer within {timeout_s:.0f} s",
+            hint="adb kill-server, then try again",
+            code="MKD-504",
         ) from cause
     text = done.stdout.decode(errors="replace").strip()
     if "cannot connect to daemon" in text or "failed to start daemon" in text:
-        raise DeviceError(f"adb can't start its server: {text}", hint="adb kill-server, then adb start-server")
+        raise DeviceError(
+            f"adb can't start its server: {text}", hint="adb kill-server, then adb start-server", code="MKD-504"
+        )
     return text
 
 
@@ -209,11 +221,14 @@ def private_server_env(env: dict[str, str], port: int) -> dict[str, str]:
 
 def _only(devices: dict[str, str]) -> str:
     if not devices:
-        raise DeviceError("no adb device is attached", hint="plug one in with USB debugging on, then: adb devices")
+        raise DeviceError(
+            "no adb device is attached", hint="plug one in with USB debugging on, then: adb devices", code="MKD-501"
+        )
     if len(devices) > 1:
         raise DeviceError(
             f"{len(devices)} adb devices are attached and none is chosen: {_listed(devices)}",
             hint=f"choose one: export ANDROID_SERIAL={next(iter(devices))}",
+            code="MKD-502",
         )
     return next(iter(devices))
 

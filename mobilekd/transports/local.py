@@ -91,7 +91,9 @@ def _take(lock: TextIO) -> None:
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         raise DeviceError(
-            f"this machine is held by another benchmark, process {holder}", hint="wait until it has ended"
+            f"this machine is held by another benchmark, process {holder}",
+            hint="wait until it has ended",
+            code="MKD-505",
         ) from cause
     lock.truncate(0)
     lock.write(f"{os.getpid()}\n")

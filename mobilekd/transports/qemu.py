@@ -69,7 +69,7 @@ class Qemu:
         """
         program = shutil.which(_QEMU)
         if program is None:
-            raise MissingToolError(f"{_QEMU} is not on PATH", hint="apt-get install qemu-user")
+            raise MissingToolError(f"{_QEMU} is not on PATH", hint="apt-get install qemu-user", code="MKD-301")
         prefix = cpus.prefix(self._cpu, self._state)
         self._argv = (program, "-cpu", self._cpu.qemu, "-L", str(prefix.resolve()))
         self._folder = Folder(self._state / "qemu")
@@ -187,6 +187,7 @@ def need_plugins() -> None:
         raise MissingToolError(
             f"{_QEMU} {qemu_version()} takes no plug-ins (no option -plugin), so instructions can't be counted",
             hint="use the dynamically linked qemu-user of Debian 12 (7.2), or --set profile.device.emulator=vm",
+            code="MKD-304",
         )
 
 
@@ -194,7 +195,7 @@ def _qemu_says(option: str) -> str:
     try:
         done = subprocess.run((_QEMU, option), capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False)
     except FileNotFoundError as cause:
-        raise MissingToolError(f"{_QEMU} is not on PATH", hint="apt-get install qemu-user") from cause
+        raise MissingToolError(f"{_QEMU} is not on PATH", hint="apt-get install qemu-user", code="MKD-301") from cause
     return done.stdout + done.stderr
 
 

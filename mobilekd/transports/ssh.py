@@ -62,7 +62,9 @@ class Ssh(Remote):
         """
         super().__init__(folder=folder, state=state)
         if not host or host.startswith("-"):
-            raise DeviceError(f"{host!r} is no host for ssh", hint="give a name of ~/.ssh/config, or user@address")
+            raise DeviceError(
+                f"{host!r} is no host for ssh", hint="give a name of ~/.ssh/config, or user@address", code="MKD-502"
+            )
         self._host = host
         self._options = tuple(options)
         self._connect_timeout_s = connect_timeout_s
@@ -75,7 +77,7 @@ class Ssh(Remote):
 
     def _connect(self, held: ExitStack) -> None:
         if shutil.which("ssh") is None:
-            raise MissingToolError("ssh is not on PATH", hint="apt-get install openssh-client")
+            raise MissingToolError("ssh is not on PATH", hint="apt-get install openssh-client", code="MKD-301")
         # The path of a socket has at most 107 bytes, and ssh appends 17 of its own: the usual temporary folder
         # of some systems is longer than that.
         base = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108
@@ -107,7 +109,7 @@ class Ssh(Remote):
                 check=False,
             )
         except subprocess.TimeoutExpired as cause:
-            raise DeviceError(f"{self.label} gave no answer within {timeout_s:.0f} s") from cause
+            raise DeviceError(f"{self.label} gave no answer within {timeout_s:.0f} s", code="MKD-504") from cause
 
     def _close(self) -> None:
         subprocess.run(
@@ -150,7 +152,9 @@ class Ssh(Remote):
                     check=False,
                 )
             except subprocess.TimeoutExpired as cause:
-                raise DeviceError(f"{local} was not copied to {self.label} within {timeout_s:.0f} s") from cause
+                raise DeviceError(
+                    f"{local} was not copied to {self.label} within {timeout_s:.0f} s", code="MKD-504"
+                ) from cause
         said = done.stderr.decode(errors="replace").strip()
         if done.returncode == _CLIENT_FAILED:
             raise self._lost(said, f"{local} was copied")
@@ -159,13 +163,18 @@ class Ssh(Remote):
     def _refused(self, complaint: str) -> DeviceError:
         for pattern, said, hint in _CAUSES:
             if pattern in complaint.lower():
-                return DeviceError(f"{self.label} {said}: {_last(complaint)}", hint=hint.format(host=self._host))
-        return DeviceError(f"{self.label} can't be reached: {_last(complaint)}", hint=f"ssh -v {self._host} true")
+                return DeviceError(
+                    f"{self.label} {said}: {_last(complaint)}", hint=hint.format(host=self._host), code="MKD-503"
+                )
+        return DeviceError(
+            f"{self.label} can't be reached: {_last(complaint)}", hint=f"ssh -v {self._host} true", code="MKD-509"
+        )
 
     def _lost(self, complaint: str, doing: str) -> DeviceError:
         return DeviceError(
             f"{self.label} went away while {doing}" + (f" ({_last(complaint)})" if complaint else ""),
             hint=f"ssh {self._host} true shows whether it is back; then start again",
+            code="MKD-506",
         )
 
     def _remedy(self, command: str) -> str:

@@ -88,7 +88,9 @@ class Vm:
         made = guest.find(self._state)
         if made is None:
             raise MissingToolError(
-                "the virtual machine's parts are not on this machine", hint="mobilekd devices setup makes them"
+                "the virtual machine's parts are not on this machine",
+                hint="mobilekd devices setup makes them",
+                code="MKD-304",
             )
         with ExitStack() as held:
             self._machine = held.enter_context(Machine(made, self._spec, self._state))
@@ -115,7 +117,9 @@ class Vm:
         except DeviceError as error:
             if self.machine.is_running:
                 raise
-            raise DeviceError(f"{error.message}\n{self.machine.console_tail()}", hint=error.hint) from error
+            raise DeviceError(
+                f"{error.message}\n{self.machine.console_tail()}", hint=error.hint, code="MKD-511"
+            ) from error
 
     def pull(self, name: str, to: Path) -> None:
         """Copy one file back; see `mobilekd.transport.Transport`."""
@@ -152,7 +156,7 @@ def find_client() -> Client:
     packages = {"qemu-system-aarch64": "qemu-system-arm", client: "openssh-client", "ssh-keygen": "openssh-client"}
     for program, package in packages.items():
         if shutil.which(program) is None:
-            raise MissingToolError(f"{program} is not on PATH", hint=f"apt-get install {package}")
+            raise MissingToolError(f"{program} is not on PATH", hint=f"apt-get install {package}", code="MKD-301")
     return client
 
 
@@ -175,7 +179,7 @@ class AdbServer:
         while not _listens(self.port):
             if time.monotonic() > deadline or not self._server.is_running:
                 self._server.stop()
-                raise DeviceError(f"no adb server came up on port {self.port}\n{tail(self._log)}")
+                raise DeviceError(f"no adb server came up on port {self.port}\n{tail(self._log)}", code="MKD-511")
             time.sleep(_POLL_S)
         return self
 

@@ -84,6 +84,17 @@ def fake_adb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 
 
 @pytest.fixture
+def scripted_adb(fake_adb: Callable[[str], None], tmp_path: Path) -> Callable[[str], None]:
+    """Return a function that puts a program `adb` on PATH that runs one line of shell."""
+
+    def put(line: str) -> None:
+        fake_adb()
+        (tmp_path / "bin" / "adb").write_text(f"#!/bin/sh\n{line}\n")
+
+    return put
+
+
+@pytest.fixture
 def no_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty PATH."""
     (tmp_path / "empty").mkdir()

@@ -10,6 +10,8 @@ from mobilekd.profile import Target
 from tests.benchmarking.small import CPU, profile
 from tests.device.tools import need
 
+SAID = "cannot connect to daemon"
+NO_SERVER = f"echo {SAID}; exit 1"
 HERE = Target(os="linux", abi="x86_64" if platform.machine() == "x86_64" else "aarch64")
 
 
@@ -74,6 +76,32 @@ def test_no_phone_leaves_the_emulator_and_says_why(fake_adb) -> None:
     place = choose(profile(transport="adb", cpu=CPU))
     assert (place.kind, place.name, place.on_target) == ("emulator", CPU, False)
     assert (place.told, place.why) == (f"emulated {CPU}", "no phone is attached")
+
+
+def test_an_adb_without_its_server_is_no_device_and_says_so(scripted_adb) -> None:
+    scripted_adb(NO_SERVER)
+    place = choose(profile(transport="adb"))
+    assert (place.kind, place.why.partition(";")[0]) == ("host", f"adb can't start its server: {SAID}")
+
+
+@pytest.mark.slow
+def test_an_adb_that_hangs_is_no_device_and_says_so(scripted_adb) -> None:
+    scripted_adb("exec sleep 600")
+    place = choose(profile(transport="adb"))
+    assert (place.kind, place.why.partition(";")[0]) == ("host", "adb devices gave no answer within 30 s")
+
+
+def test_a_device_that_is_asked_for_is_not_replaced_where_adb_fails(scripted_adb) -> None:
+    scripted_adb(NO_SERVER)
+    with pytest.raises(DeviceError, match=SAID) as caught:
+        choose(profile(place="device", transport="adb", cpu=CPU))
+    assert (caught.value.code, caught.value.hint) == ("MKD-504", "adb kill-server, then adb start-server")
+
+
+def test_a_phone_that_is_named_is_not_replaced_where_adb_fails(scripted_adb) -> None:
+    scripted_adb(NO_SERVER)
+    with pytest.raises(DeviceError, match=SAID):
+        choose(profile(transport="adb", serial="0123", cpu=CPU))
 
 
 def test_the_only_phone_is_taken(fake_adb) -> None:

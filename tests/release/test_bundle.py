@@ -12,8 +12,10 @@ from mobilekd.backend import DeployedFacts, Float32
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release.archive import write_archive
 from mobilekd.release.bundle import inspect, unpack_models, verify
+from mobilekd.release.files import open_bundle
 from mobilekd.release.manifest import DatasetEntry
 from mobilekd.release.recorded import recorded_drift, recorded_parity
+from mobilekd.show_bundle import show_bundle
 
 from .workshop import MODELS, MatrixRuntime, Workshop
 
@@ -34,7 +36,7 @@ def folder(built: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("form", ["bundle", "bundle.zip"])
 def test_an_untouched_bundle_verifies(built: Path, form: str):
     report = verify(built / form, RUNTIME)
-    assert len(report.files) == 18
+    assert len(report.files) == 25
     assert [(one.deployment, one.max_error_steps, one.ok) for one in report.reruns] == [
         ("onnxruntime-int8", 0.0, True),
         ("tflite-int8", 0.0, True),
@@ -205,7 +207,7 @@ def test_a_deeply_nested_manifest_is_refused(folder: Path):
 
 def test_a_huge_manifest_is_refused(folder: Path):
     (folder / "measurements/manifest.json").write_bytes(b" " * (17 << 20))
-    with pytest.raises(VerificationError, match="more than 16777216 bytes"):
+    with pytest.raises(VerificationError, match="more than 2097152 bytes"):
         inspect(folder)
 
 
@@ -236,3 +238,15 @@ def test_models_of_a_changed_bundle_are_not_unpacked(folder: Path, tmp_path: Pat
     with pytest.raises(VerificationError, match=r"labels\.txt"):
         unpack_models(folder, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_folder_of_a_build_is_no_bundle_and_names_the_one_in_it(built: Path):
+    with pytest.raises(ConfigError, match="the folder of a build, not a bundle") as refusal:
+        open_bundle(built)
+    assert str(built / "bundle") in refusal.value.hint
+
+
+def test_what_a_terminal_would_obey_is_written_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    bundle = Workshop(tmp_path, note="fine\x1b[2J").bundle()
+    show_bundle(inspect(bundle / "bundle"), as_json=False)
+    assert "\x1b" not in capsys.readouterr().out

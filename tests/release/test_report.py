@@ -214,3 +214,22 @@ def test_a_root_axis_has_zero_and_ticks_apart(high: float):
     places = [axis.place(tick) for tick in axis.ticks()]
     gaps = [after - before for before, after in pairwise(places)]
     assert (places[0], len(places) >= 3, min(gaps) >= 20) == (0, True, True)
+
+
+def test_classes_stand_in_the_report_the_one_that_lost_most_first(tmp_path: Path):
+    page = (Workshop(tmp_path, models=MODELS[2:3]).bundle() / "bundle/report.html").read_text()
+    table = page[page.index("Top-1 by class") :]
+    # mnn-int8 misses images 0 to 6, the student 0 to 3: of classes 4 to 6 it loses one of 36.
+    assert table.index("digit 4") < table.index("digit 6") < table.index("digit 0")
+    assert "−2.78" in table
+
+
+def test_a_report_without_answers_says_nothing_of_classes(tmp_path: Path):
+    page = (Workshop(tmp_path, models=MODELS[2:3], answers=False).bundle() / "bundle/report.html").read_text()
+    assert "Top-1 by class" not in page
+
+
+def test_of_many_classes_the_worst_twenty_are_shown(tmp_path: Path):
+    many = tuple(f"class {index}" for index in range(30))
+    page = (Workshop(tmp_path, models=MODELS[2:3], classes=many).bundle() / "bundle/report.html").read_text()
+    assert "the 20 of 30 classes" in page

@@ -44,6 +44,17 @@ def test_one_fault_gives_one_diagnosis_with_its_numbers(cause, changed, number) 
     assert (found.cause, number in found.evidence) == (cause, True)
 
 
+def test_each_cause_has_a_code_of_its_own() -> None:
+    found = [one for changed, _ in CASES.values() for one in diagnose(replace(HEALTHY, **changed))]
+    found += with_alone(diagnose(replace(HEALTHY, teacher_top1=0.93))[1:], 0.93, 0.94)
+    codes = ["MKD-801", "MKD-802", "MKD-803", "MKD-804", "MKD-805", "MKD-806", "MKD-807"]
+    assert [one.code for one in found] == codes
+
+
+def test_a_student_as_good_as_its_teacher_has_the_code_of_one_that_almost_is() -> None:
+    assert [one.code for one in diagnose(replace(HEALTHY, teacher_top1=0.93))] == ["MKD-806"]
+
+
 def test_an_over_fitted_teacher_is_mended_by_epochs_and_regularisation() -> None:
     (found,) = diagnose(replace(HEALTHY, teacher_train_top1=1.0, teacher_validation_top1=0.85))
     assert "teacher.epochs" in found.next_step
