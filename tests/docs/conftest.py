@@ -42,6 +42,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, cache_root: Path) -> Path
         _must_run("init", "photos", "--out", "photos.toml")
         _must_run("build", *QUICK_BUILD)
     shutil.copy(folder / _BUNDLE, folder / "dist/imagefolder-android-arm64.mobilekd.zip")
+    (folder / "last").mkdir()  # the release before
+    shutil.copy(folder / _BUNDLE, folder / "last")
     with zipfile.ZipFile(folder / _BUNDLE) as bundle:
         (folder / "A.tflite").write_bytes(bundle.read("models/tflite-int8.tflite"))
         (folder / "B.tflite").write_bytes(bundle.read("models/tflite-int8.tflite"))

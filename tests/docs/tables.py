@@ -60,5 +60,6 @@ EXIT_CODES = {
     r"--bisect": {0, 7},  # 7: a tensor drifts, as it may in a network that was trained for one epoch
     r"^mobilekd doctor": {0, 3},  # 3: a tool is missing
     r"^mobilekd devices doctor": {0, 3},
+    r"^mobilekd gate\b": {0, 6},  # 6: a budget does not hold
 }
 """Pattern -> exit codes that the docs say may come; all others end in 0."""
