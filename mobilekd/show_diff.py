@@ -68,18 +68,22 @@ def _show_answers(diff: "Diff") -> None:
 
 def _answers(one: "AnswerChange") -> tuple[str, ...]:
     worst = next((c for c in one.classes if c.new < c.old), None)
-    lost = f"{worst.name} {100 * (worst.new - worst.old):+.1f}" if worst else "-"
+    lost = f"{worst.name}: {_points(worst.new - worst.old)}" if worst else "-"
     return (
         one.name,
         percent(one.old_top1),
         percent(one.new_top1),
-        f"{-100 * one.drop.loss:+.2f}",
-        f"{-100 * one.drop.high:+.2f} to {-100 * one.drop.low:+.2f}",
+        _points(-one.drop.loss),
+        f"{_points(-one.drop.high)} to {_points(-one.drop.low)}",
         str(one.flips),
         str(len(one.lost)),
         str(len(one.won)),
         lost,
     )
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference + 0.0:+.2f}" if abs(difference) >= 5e-5 else "0.00"
 
 
 def _show_costs(costs: Sequence["CostChange"]) -> None:

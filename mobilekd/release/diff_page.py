@@ -48,7 +48,7 @@ def diff_page(diff: Diff, images: Pixels | None, why_no_pictures: str = "") -> s
     sections = (
         _section("For an app", "Labels, preprocessing, files, inputs and outputs.", _app(diff.app)),
         _section("Accuracy", _answers_lede(diff), _answers(diff.answers)),
-        *(_flips(one, images, why_no_pictures) for one in diff.answers if one.flips),
+        *(_flips(names, one, images, why_no_pictures) for names, one in _alike(diff.answers)),
         _section(
             "Cost", "Bytes of the files; instructions or time as both releases measured them.", _costs(diff.costs)
         ),
@@ -134,7 +134,7 @@ def _answers(changes: Sequence[AnswerChange]) -> Html:
 
 def _answer_row(one: AnswerChange) -> Html:
     lost = [c for c in one.classes if c.new < c.old][:3]
-    worst = ", ".join(f"{c.name} {points(c.new - c.old)}" for c in lost)
+    worst = ", ".join(f"{c.name}: {points(c.new - c.old)}" for c in lost)
     return line(
         ("name", one.name),
         ("n", percent(one.old_top1)),
@@ -148,11 +148,20 @@ def _answer_row(one: AnswerChange) -> Html:
     )
 
 
-def _flips(change: AnswerChange, images: Pixels | None, why_no_pictures: str) -> Html:
+def _alike(changes: Sequence[AnswerChange]) -> list[tuple[str, AnswerChange]]:
+    """Return changes with flips; those of backends that answer alike are one, with all their names."""
+    by_flips: dict[tuple[tuple[Flip, ...], ...], list[AnswerChange]] = {}
+    for one in changes:
+        if one.flips:
+            by_flips.setdefault((one.lost, one.won, one.other), []).append(one)
+    return [(", ".join(one.name for one in alike), alike[0]) for alike in by_flips.values()]
+
+
+def _flips(names: str, change: AnswerChange, images: Pixels | None, why_no_pictures: str) -> Html:
     kinds = (("Right to wrong", change.lost), ("Wrong to right", change.won), ("Wrong otherwise", change.other))
     shown = [part for title, flips in kinds if flips for part in _gallery(title, flips, images)]
     lede = f"{change.flips:,} of {change.drop.images:,} answers changed."
-    return _section(f"Flipped: {change.name}", lede if images is not None else f"{lede} {why_no_pictures}", *shown)
+    return _section(f"Flipped: {names}", lede if images is not None else f"{lede} {why_no_pictures}", *shown)
 
 
 def _gallery(title: str, flips: Sequence[Flip], images: Pixels | None) -> Iterable[Html]:

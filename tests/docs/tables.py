@@ -17,7 +17,6 @@ NOT_RUN = {
     "make test": "it is what runs this test",
     "make docs": "installs; tests/docs/test_browser.py builds the site by the same `mkdocs build --strict`",
     "mobilekd bench BUNDLE --profile rpi5 --set profile.device.host=HOST --mode release": "needs a board over ssh",
-    "mobilekd bench A.tflite B.mnn --on host": "is refused: a lone MNN file does not say how its input is laid out",
 }
 """Commands, as they stand in the docs, that no test can run, each with the reason."""
 

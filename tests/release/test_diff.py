@@ -183,7 +183,13 @@ def test_equal_instructions_are_no_difference(tmp_path: Path):
 def test_the_page_has_a_picture_of_every_flip(built: Path, worse: Path):
     found = diff(built / "bundle.zip", worse)
     page = diff_page(found, np.zeros((360, 8, 8, 3), np.uint8))
-    assert page.count("data:image/png;base64,") == sum(one.flips for one in found.answers)
+    flips = {(one.lost, one.won, one.other): one.flips for one in found.answers}
+    assert page.count("data:image/png;base64,") == sum(flips.values())
+
+
+def test_models_that_flip_alike_are_shown_once(built: Path, worse: Path):
+    page = diff_page(diff(built / "bundle.zip", worse), None, "No pictures.")
+    assert "Flipped: quantized, tflite-int8" in page
 
 
 def test_a_class_named_like_markup_stays_a_name(tmp_path: Path):
