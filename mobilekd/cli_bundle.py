@@ -1,9 +1,19 @@
 """Commands of a release engineer: what is in a bundle, and is it whole?"""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from mobilekd.options import BundleArgument, JsonOption
-from mobilekd.workplace import watched
+from mobilekd.options import BundleArgument, CacheOption, DataOption, JsonOption, overrides_of
+from mobilekd.workplace import open_workshop, watched
+
+PlaceOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=FILE", help="Where a file of yours lies, as teacher.checkpoint=FILE."),
+]
+KeepOption = Annotated[Path | None, typer.Option("--keep", metavar="DIR", help="Keep what was built again there.")]
+AnywayOption = Annotated[bool, typer.Option("--anyway", help="Go on with other versions than those recorded.")]
 
 bundle_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What is in a bundle, and is it whole?")
 
@@ -26,3 +36,28 @@ def bundle_verify(*, bundle: BundleArgument, as_json: JsonOption = False) -> Non
     with watched():
         report = verify(bundle)
     show_verification(report, as_json=as_json)
+
+
+@bundle_app.command("reproduce")
+def bundle_reproduce(
+    *,
+    bundle: BundleArgument,
+    data: DataOption = None,
+    set_: PlaceOption = None,
+    cache: CacheOption = None,
+    keep: KeepOption = None,
+    anyway: AnywayOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a bundle again from its provenance, in a new cache, and compare byte for byte; exit code 7 if it differs."""
+    from mobilekd import reproduce
+    from mobilekd.show_reproduce import show_reproduction
+
+    recorded = reproduce.read_recorded(bundle)
+    if not anyway:
+        reproduce.check_versions(recorded)
+    places = overrides_of(set_, data, skip_bad_images=False)
+    with reproduce.new_cache(cache) as root, open_workshop(root) as workshop:
+        found = reproduce.reproduce(recorded, places, workshop, keep=keep)
+    show_reproduction(found, as_json=as_json)
+    reproduce.check_same(found)

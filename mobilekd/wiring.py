@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mobilekd.artifacts import Artifact
+from mobilekd.command import repeating_command
 from mobilekd.config import Pipeline
 from mobilekd.errors import ConfigError
 from mobilekd.plugins import STAGES, choices
@@ -16,7 +17,8 @@ def expand(pipeline: Pipeline, profile: Profile, until: str = "") -> tuple[Stage
     Raises:
         ConfigError: `until` is no stage of the pipeline, or a stage reads what no stage before it makes.
     """
-    stages = tuple(one for stage in pipeline.stages for one in stage.for_profile(profile))
+    told = (_told(stage, pipeline, profile) for stage in pipeline.stages)
+    stages = tuple(one for stage in told for one in stage.for_profile(profile))
     check_wiring(stages)
     if not until:
         return stages
@@ -25,6 +27,13 @@ def expand(pipeline: Pipeline, profile: Profile, until: str = "") -> tuple[Stage
         hint = choices(until, (stage.stage_name() for stage in pipeline.stages))
         raise ConfigError(f"--until {until}: no such stage in pipeline {pipeline.name!r}", hint=hint)
     return stages[: last[-1] + 1]
+
+
+def _told(stage: Stage, pipeline: Pipeline, profile: Profile) -> Stage:
+    """Return a stage with the command that repeats the build, where it has such an option."""
+    if "command" not in type(stage).model_fields:
+        return stage
+    return stage.model_copy(update={"command": repeating_command(pipeline, profile)})
 
 
 def check_wiring(stages: Sequence[Stage]) -> None:

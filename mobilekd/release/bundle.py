@@ -169,6 +169,19 @@ def unpack_models(path: Path, folder: Path) -> Unpacked:
     return Unpacked(models, copies.copy(manifest.reference.input), top1, manifest.dataset, manifest.preprocessing)
 
 
+def checked(path: Path) -> tuple[BundleFiles, Manifest, str]:
+    """Return a bundle's files, its manifest and its digest, after checking every file against its own.
+
+    Raises:
+        ConfigError: Nothing is there.
+        VerificationError: The bundle is not what was packed.
+    """
+    files = open_bundle(path)
+    manifest, measurements, digest = read_manifests(files)
+    _check_inventory(files, (*manifest.files, *measurements.files))
+    return files, manifest, digest
+
+
 _SHOWN = ("mobilekd", "pipeline", "profile", "dataset", "labels", "preprocessing", "accuracy", "parity", "licences")
 
 

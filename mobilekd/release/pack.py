@@ -1,7 +1,7 @@
 """Writing a bundle: the folder, then its archive. Equal evidence gives equal bytes outside measurements/."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -13,6 +13,7 @@ from mobilekd.backend import Float32
 from mobilekd.errors import StageError
 from mobilekd.preprocessing import normalize
 from mobilekd.release.archive import write_archive
+from mobilekd.release.bom import BOM, bom_text
 from mobilekd.release.budgets import over_budget
 from mobilekd.release.cards import accuracy, dataset_entry, preprocessing, profile_card
 from mobilekd.release.evidence import Deployed, Evidence
@@ -36,6 +37,7 @@ from mobilekd.release.manifest import (
     manifest_text,
     sealed,
 )
+from mobilekd.release.provenance import PROVENANCE, BuildFacts, Provenance, provenance_of, provenance_text
 from mobilekd.release.recorded import write_drift
 from mobilekd.release.reference import Runtime, logit_step
 from mobilekd.release.report import measured_report, release_report
@@ -52,11 +54,13 @@ class PackOptions:
         pipeline: Name of the pipeline.
         licence: Licence of the models, as an SPDX expression; empty when not stated.
         reference_image: Index in the test split of the image of the reference pair.
+        build: How the build went, for provenance.json.
     """
 
     pipeline: str
     licence: str
     reference_image: int
+    build: BuildFacts = field(default_factory=BuildFacts)
 
 
 def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out: Path, scratch: Path) -> None:
@@ -84,6 +88,8 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
     models = [writer.write(model) for model in evidence.shipped]
     licences = licences_of(evidence, options.licence)
     (folder / "LICENSES.txt").write_text(licences_text(licences), "utf-8")
+    provenance = provenance_of(options.build, options.pipeline, evidence.profile)
+    (folder / PROVENANCE).write_text(provenance_text(provenance), "utf-8")
     rows = _with_teacher(evidence)
     manifest = Manifest(
         form="mobilekd.bundle/1",
@@ -103,10 +109,11 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
         licences=licences,
         files=_packed_files(folder),
     )
-    (folder / REPORT).write_text(release_report(evidence, manifest), "utf-8")
+    (folder / BOM).write_text(bom_text(evidence, manifest, provenance), "utf-8")
+    (folder / REPORT).write_text(release_report(evidence, manifest, provenance), "utf-8")
     manifest = manifest.model_copy(update={"files": _packed_files(folder)})
     (folder / MANIFEST).write_text(manifest_text(manifest), "utf-8")
-    _write_measurements(evidence, manifest, folder)
+    _write_measurements(evidence, manifest, provenance, folder)
     write_archive(folder, out / "bundle.zip")
 
 
@@ -196,7 +203,7 @@ def _write_reference_input(evidence: Evidence, options: PackOptions, folder: Pat
     return ReferenceInput(image=IMAGE, input=INPUT, test_index=index, label=label), image
 
 
-def _write_measurements(evidence: Evidence, manifest: Manifest, folder: Path) -> None:
+def _write_measurements(evidence: Evidence, manifest: Manifest, provenance: Provenance, folder: Path) -> None:
     """Write measurements/: the samples, the whole report, and the manifest that ties both to the bundle."""
     shutil.copyfile(evidence.latency_path, folder / LATENCY)
     latency = evidence.latency
@@ -212,7 +219,7 @@ def _write_measurements(evidence: Evidence, manifest: Manifest, folder: Path) ->
         not_measured=latency_not_measured(evidence),
         files=(),
     )
-    (folder / MEASURED_REPORT).write_text(measured_report(evidence, manifest, measurements), "utf-8")
+    (folder / MEASURED_REPORT).write_text(measured_report(evidence, manifest, measurements, provenance), "utf-8")
     measurements = measurements.model_copy(update={"files": file_entries(folder, (LATENCY, MEASURED_REPORT))})
     (folder / MEASUREMENTS_MANIFEST).write_text(manifest_text(sealed(measurements)), "utf-8")
 

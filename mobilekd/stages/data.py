@@ -36,6 +36,7 @@ class Data(Stage):
     makes = artifacts.Dataset
     version: ClassVar[int] = 2
     tools: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
+    places: ClassVar[tuple[str, ...]] = ("path",)
 
     source: Literal["digits", "imagefolder", "npz", "cifar10", "cifar100"] = "digits"
     path: str = ""
@@ -66,6 +67,10 @@ class Data(Stage):
         elif not path.exists():
             raise ConfigError(f"data.path is {self.path!r}: no such file or folder", hint="give the data with --data")
         return {"path": scan(path)}
+
+    def recorded_sources(self, sources: Mapping[str, str]) -> dict[str, str]:
+        """Return no digest of a folder that the first build downloads into: it is not there before."""
+        return {} if self.download else dict(sources)
 
     def run(self, inputs: Inputs, context: Context) -> None:
         """Write the three splits and dataset.json."""
