@@ -49,7 +49,7 @@ def bundle_reproduce(
     anyway: AnywayOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build a bundle again from its provenance, in a new cache, and compare byte for byte; exit code 7 if it differs."""
+    """Build a bundle again from its provenance, in a new cache, and compare; exit code 7 if it differs."""
     from mobilekd import reproduce
     from mobilekd.show_reproduce import show_reproduction
 

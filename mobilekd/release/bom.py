@@ -14,7 +14,7 @@ from mobilekd.artifacts import canonical_json
 from mobilekd.backend import TensorFacts
 from mobilekd.errors import StageError
 from mobilekd.release.evidence import Evidence, Trained
-from mobilekd.release.licences import tool_licence
+from mobilekd.release.licences import NOT_STATED, tool_licence
 from mobilekd.release.manifest import FileEntry, Manifest, ModelEntry
 from mobilekd.release.provenance import DATA_SET, PROVENANCE, Provenance
 
@@ -94,10 +94,10 @@ def dangling_references(document: Mapping[str, Any]) -> list[str]:
 
 
 def licence_entries(licence: str) -> list[dict[str, Any]]:
-    """Return a licence as CycloneDX writes it: an SPDX id, an SPDX expression, or a free name; nothing when unknown."""
+    """Return a licence as CycloneDX writes it: an SPDX id, an SPDX expression, or a free name; nothing if not stated."""
     from cyclonedx.spdx import is_expression, is_supported_id
 
-    if not licence:
+    if licence in {"", NOT_STATED}:
         return []
     if is_supported_id(licence):
         return [{"license": {"id": licence}}]
