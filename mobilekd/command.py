@@ -2,52 +2,58 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mobilekd.config import PROFILE_PREFIX, Kind, Override, Pipeline, load_pipeline, load_profile, shipped_names
+from mobilekd.config import PROFILE_PREFIX, Kind, Override, load_pipeline, load_profile, shipped_names
 from mobilekd.profile import Profile
 from mobilekd.release.provenance import recorded_profile
-from mobilekd.stage import GIVEN
+from mobilekd.stage import GIVEN, Stage
 
 DATA_HERE = "DIR"
 """What stands in the command for the user's folder of images."""
 
-
 _BENCHMARK, _BUNDLE = "benchmark", "bundle"
 
 
-def repeating_command(pipeline: Pipeline, profile: Profile) -> str:
-    """Return `mobilekd build` with what changes a byte of the bundle.
+def repeating_command(pipeline: str, seed: int, stages: Sequence[Stage], profile: Profile) -> str:
+    """Return `mobilekd build` with what changes a byte of the bundle, each such build in one way.
 
     A pipeline or profile of the user's own stands there by its name: its content is in provenance.json.
+
+    Args:
+        pipeline: Its name.
+        seed: Of the pipeline.
+        stages: As they are for the profile.
+        profile: What is built for.
     """
-    sets = [*_profile_sets(profile), *_pipeline_sets(pipeline)]
-    data = next((stage for stage in pipeline.stages if stage.recorded_options().get("path") == GIVEN), None)
+    mine = _recorded(stages)
+    sets = [*_profile_sets(profile), *_pipeline_sets(pipeline, seed, mine, profile)]
     words = ["mobilekd", "build", "--profile", _named("devices", profile.name)]
-    words += ["--pipeline", _named("pipelines", pipeline.name)]
-    words += ["--data", DATA_HERE] if data else []
+    words += ["--pipeline", _named("pipelines", pipeline)]
+    words += ["--data", DATA_HERE] if mine.get("data", {}).get("path") == GIVEN else []
     return shlex.join([*words, *(word for one in sets for word in ("--set", one))])
 
 
-def _pipeline_sets(pipeline: Pipeline) -> Iterator[str]:
-    if pipeline.name not in shipped_names("pipelines"):
+def _recorded(stages: Sequence[Stage]) -> dict[str, dict[str, Any]]:
+    """Return the options of stages by name: of those that decide the bundle's digest, all but those that measure.
+
+    What the profile fills in is the same in the shipped pipeline for that profile, so it is never repeated.
+    """
+    return {one.stage_name(): one.recorded_options() for one in reversed(stages) if not one.measures}
+
+
+def _pipeline_sets(name: str, seed: int, mine: Mapping[str, Any], profile: Profile) -> Iterator[str]:
+    if name not in shipped_names("pipelines"):
         return
-    seed = Override(("seed",), pipeline.seed, "seed")
-    shipped = load_pipeline(pipeline.name, [seed])
-    if _deciding(pipeline) != _deciding(shipped):
-        yield f"stages={toml_value(_runnable(_deciding(pipeline)))}"
-    if pipeline.seed != load_pipeline(pipeline.name).seed:
-        yield f"seed={pipeline.seed}"
-    known = {stage.stage_name(): stage.recorded_options() for stage in shipped.stages}
-    for stage in pipeline.stages:
-        if not stage.measures:
-            yield from _changed(stage.stage_name(), stage.recorded_options(), known.get(stage.stage_name(), {}))
-
-
-def _deciding(pipeline: Pipeline) -> list[str]:
-    """Return the stages that decide the bundle's digest: all but those that measure."""
-    return [stage.stage_name() for stage in pipeline.stages if not stage.measures]
+    shipped = load_pipeline(name, [Override(("seed",), seed, "seed")])
+    known = _recorded([one for stage in shipped.stages if not stage.measures for one in stage.for_profile(profile)])
+    if list(mine) != list(known):
+        yield f"stages={toml_value(_runnable(list(reversed(mine))))}"
+    if seed != load_pipeline(name).seed:
+        yield f"seed={seed}"
+    for stage in reversed(mine):
+        yield from _changed(stage, mine[stage], known.get(stage, {}))
 
 
 def _runnable(names: list[str]) -> list[str]:

@@ -17,8 +17,8 @@ def expand(pipeline: Pipeline, profile: Profile, until: str = "") -> tuple[Stage
     Raises:
         ConfigError: `until` is no stage of the pipeline, or a stage reads what no stage before it makes.
     """
-    told = (_told(stage, pipeline, profile) for stage in pipeline.stages)
-    stages = tuple(one for stage in told for one in stage.for_profile(profile))
+    stages = tuple(one for stage in pipeline.stages for one in stage.for_profile(profile))
+    stages = tuple(_told(stage, stages, pipeline, profile) for stage in stages)
     check_wiring(stages)
     if not until:
         return stages
@@ -29,11 +29,12 @@ def expand(pipeline: Pipeline, profile: Profile, until: str = "") -> tuple[Stage
     return stages[: last[-1] + 1]
 
 
-def _told(stage: Stage, pipeline: Pipeline, profile: Profile) -> Stage:
+def _told(stage: Stage, stages: Sequence[Stage], pipeline: Pipeline, profile: Profile) -> Stage:
     """Return a stage with the command that repeats the build, where it has such an option."""
     if "command" not in type(stage).model_fields:
         return stage
-    return stage.model_copy(update={"command": repeating_command(pipeline, profile)})
+    command = repeating_command(pipeline.name, pipeline.seed, stages, profile)
+    return stage.model_copy(update={"command": command})
 
 
 def check_wiring(stages: Sequence[Stage]) -> None:

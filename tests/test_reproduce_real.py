@@ -1,4 +1,4 @@
-"""A bundle built again elsewhere: another folder, process, hash seed, time zone, language, umask and place of the data."""
+"""A bundle built again elsewhere: another folder, process, hash seed, time zone, language, umask, place of the data."""
 
 import json
 import os

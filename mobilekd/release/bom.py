@@ -94,7 +94,7 @@ def dangling_references(document: Mapping[str, Any]) -> list[str]:
 
 
 def licence_entries(licence: str) -> list[dict[str, Any]]:
-    """Return a licence as CycloneDX writes it: an SPDX id, an SPDX expression, or a free name; nothing if not stated."""
+    """Return a licence as CycloneDX writes it: an SPDX id, an expression, or a free name; nothing if not stated."""
     from cyclonedx.spdx import is_expression, is_supported_id
 
     if licence in {"", NOT_STATED}:
