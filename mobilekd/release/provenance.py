@@ -13,7 +13,7 @@ measure are left out, and of the profile what only they read.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -24,7 +24,7 @@ from mobilekd.profile import Profile
 
 PROVENANCE = "provenance.json"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
-BUILD_TYPE = "urn:mobilekd:build:1"
+BUILD_TYPE: Final = "urn:mobilekd:build:1"
 BUILDER = "urn:mobilekd:builder"
 CODE, DATA_SET = "mobilekd code", "data set"
 

@@ -44,6 +44,13 @@ def test_it_has_the_parts_that_slsa_v1_asks_for(provenance: Provenance):
     assert document["runDetails"]["builder"]["id"].startswith("urn:")
 
 
+def test_the_message_of_in_toto_takes_it(provenance: Provenance):
+    json_format = pytest.importorskip("google.protobuf.json_format")
+    slsa = pytest.importorskip("in_toto_attestation.predicates.provenance.v1.provenance_pb2")
+    message = json_format.Parse(provenance_text(provenance), slsa.Provenance())  # refuses a field that it does not know
+    assert message.run_details.builder.version["torch"] == "2.13.0"
+
+
 def test_numbers_keep_their_kind(provenance: Provenance):
     text = provenance_text(provenance)
     assert '"seed": 7' in text
