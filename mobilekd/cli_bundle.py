@@ -51,11 +51,12 @@ def bundle_reproduce(
 ) -> None:
     """Build a bundle again from its provenance, in a new cache, and compare; exit code 7 if it differs."""
     from mobilekd import reproduce
+    from mobilekd.recorded_build import check_versions, read_recorded
     from mobilekd.show_reproduce import show_reproduction
 
-    recorded = reproduce.read_recorded(bundle)
+    recorded = read_recorded(bundle)
     if not anyway:
-        reproduce.check_versions(recorded)
+        check_versions(recorded)
     places = overrides_of(set_, data, skip_bad_images=False)
     with reproduce.new_cache(cache) as root, open_workshop(root) as workshop:
         found = reproduce.reproduce(recorded, places, workshop, keep=keep)

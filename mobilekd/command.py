@@ -43,7 +43,7 @@ def _recorded(stages: Sequence[Stage]) -> dict[str, dict[str, Any]]:
     return {one.stage_name(): one.recorded_options() for one in reversed(stages) if not one.measures}
 
 
-def _pipeline_sets(name: str, seed: int, mine: Mapping[str, Any], profile: Profile) -> Iterator[str]:
+def _pipeline_sets(name: str, seed: int, mine: dict[str, dict[str, Any]], profile: Profile) -> Iterator[str]:
     if name not in shipped_names("pipelines"):
         return
     shipped = load_pipeline(name, [Override(("seed",), seed, "seed")])

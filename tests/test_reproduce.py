@@ -8,16 +8,9 @@ from mobilekd import cli
 from mobilekd.config import load_pipeline, load_profile, parse_override
 from mobilekd.errors import ConfigError, MissingToolError, VerificationError
 from mobilekd.keys import made_by
+from mobilekd.recorded_build import Recorded, check_versions, other_versions, read_recorded, recorded_build
 from mobilekd.release.provenance import BuildFacts, Provenance, provenance_of
-from mobilekd.reproduce import (
-    Recorded,
-    Reproduction,
-    check_same,
-    check_versions,
-    other_versions,
-    read_recorded,
-    recorded_build,
-)
+from mobilekd.reproduce import Reproduction, check_same
 from mobilekd.versions import code_digest, machine, python_version
 from mobilekd.wiring import expand
 from tests.release.workshop import Workshop as Toy
