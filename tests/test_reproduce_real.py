@@ -71,8 +71,14 @@ epochs = 1
 threads = 1
 calibration_images = 88
 """
-HERE = {"PYTHONHASHSEED": "1", "TZ": "UTC", "LANG": "C"}
-ELSEWHERE = {"PYTHONHASHSEED": "271828", "TZ": "Asia/Kathmandu", "LANG": "de_DE.UTF-8", "LC_ALL": "C.UTF-8"}
+HERE = {"PYTHONHASHSEED": "1", "TZ": "UTC", "LANG": "C", "OMP_NUM_THREADS": "1"}
+ELSEWHERE = {
+    "PYTHONHASHSEED": "271828",
+    "TZ": "Asia/Kathmandu",
+    "LANG": "de_DE.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "OMP_NUM_THREADS": "3",
+}
 
 
 def run(folder: Path, *words: str, env: dict[str, str], umask: int = 0o022) -> "subprocess.CompletedProcess[str]":
