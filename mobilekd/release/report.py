@@ -199,7 +199,7 @@ def _contents_sections(evidence: Evidence, manifest: Manifest, provenance: Prove
         _section("Models", _preprocessing(manifest), model_table(manifest)),
         _section("Files", "", file_table(manifest.files)),
         _section("Licences", "", licence_list(manifest.licences)),
-        _section("Provenance", "This command builds the same bytes again.", *provenance_parts(provenance)),
+        _section("Provenance", "", *provenance_parts(provenance)),
     )
 
 
