@@ -6,19 +6,40 @@ every file in it, so that two artifacts with one digest are interchangeable.
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 _CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class MadeBy:
+    """How an artifact was made, in words that are the same on every machine.
+
+    Attributes:
+        label: Of the stage, as "convert:tflite-int8".
+        options: Its options; what says where a file lies reads `stage.GIVEN`.
+        sources: Digests of what it read beside artifacts, by name.
+        tools: Versions of the distributions that can change its output.
+    """
+
+    label: str
+    stage: str
+    version: int
+    options: Mapping[str, Any]
+    sources: Mapping[str, str]
+    tools: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
-    """A finished directory and the sha256 of its content, as 64 hex digits."""
+    """A finished directory and the sha256 of its content, as 64 hex digits; `made_by` is None of a measurement."""
 
     path: Path
     digest: str
+    made_by: MadeBy | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from mobilekd.device import building, cpus
 from mobilekd.doctor import Check
 from mobilekd.errors import MissingToolError
-from mobilekd.keys import ABSENT, tool_version
 from mobilekd.transports import qemu
+from mobilekd.versions import ABSENT, tool_version
 
 _APT = "apt-get install --yes --no-install-recommends"
 _TIMEOUT_S = 20.0

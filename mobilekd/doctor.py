@@ -13,9 +13,9 @@ from mobilekd.backend import Backend
 from mobilekd.benchmarking import place
 from mobilekd.cache import Cache
 from mobilekd.errors import DeviceError, MissingToolError
-from mobilekd.keys import ABSENT, tool_version
 from mobilekd.plugins import BACKENDS
 from mobilekd.profile import Profile
+from mobilekd.versions import ABSENT, tool_version
 from mobilekd.wiring import expand
 
 _LOW_DISK_BYTES = 5_000_000_000

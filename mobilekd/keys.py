@@ -1,16 +1,17 @@
 """The key of a stage: everything that can change its output, and what differs between two of them."""
 
-import functools
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mobilekd.artifacts import MadeBy
 from mobilekd.stage import Inputs, Stage
+from mobilekd.versions import ABSENT, tool_version
 
-ABSENT = "absent"
+HISTORY = "history"
 
 _SHOWN_CHARACTERS = 40
 _NOUNS = {"options": "options.", "sources": "source ", "tools": "tool "}
@@ -20,11 +21,12 @@ def key_parts(stage: Stage, inputs: Inputs, scan: Callable[[Path], str]) -> dict
     """Return what the key of a stage is made of, as plain JSON values.
 
     Of the inputs only what the stage needs, gathers and welcomes counts; scan digests the user's own files by content.
+    A stage that tells how they were made has that in its key too.
     """
     needed = [(kind.__name__, inputs.newest(kind).digest) for kind in stage.needs]
     gathered = [(kind.__name__, one.digest) for kind in stage.gathers for one in inputs.all(kind)]
     welcome = [(kind.__name__, inputs.newest(kind).digest) for kind in stage.welcomes if inputs.all(kind)]
-    return {
+    parts = {
         "stage": stage.stage_name(),
         "version": stage.version,
         "options": stage.options(),
@@ -32,21 +34,28 @@ def key_parts(stage: Stage, inputs: Inputs, scan: Callable[[Path], str]) -> dict
         "sources": dict(stage.sources(scan)),
         "tools": {name: tool_version(name) for name in stage.tool_names()},
     }
+    return {**parts, HISTORY: history(inputs)} if stage.tells_history else parts
+
+
+def history(inputs: Inputs) -> dict[str, dict[str, Any]]:
+    """Return how each artifact was made, by the label of its stage; measurements are left out."""
+    return {one.made_by.label: {**asdict(one.made_by), "digest": one.digest} for one in inputs if one.made_by}
+
+
+def made_by(stage: Stage, parts: Mapping[str, Any]) -> MadeBy | None:
+    """Return what a history keeps of a finished stage; None of one that measures."""
+    if stage.measures:
+        return None
+    sources = stage.recorded_sources(parts["sources"])
+    return MadeBy(
+        stage.label(), stage.stage_name(), stage.version, stage.recorded_options(), sources, dict(parts["tools"])
+    )
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
     """Return the sha256 of the parts as canonical JSON, 64 hex digits."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@functools.cache
-def tool_version(distribution: str) -> str:
-    """Return the installed version of a distribution, or "absent"."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ABSENT
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -68,12 +77,18 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
                     "changed" if is_digest else f"{_short(old.get(name, ABSENT))} -> {_short(new.get(name, ABSENT))}"
                 )
                 told.append(f"{noun}{name} {values}")
-    return told + _changed_inputs(before.get("inputs", []), after.get("inputs", []))
+    told += _changed_inputs(before.get("inputs", []), after.get("inputs", []))
+    return told + _changed_history(before.get(HISTORY, {}), after.get(HISTORY, {}))
 
 
 def _changed_inputs(before: Sequence[Sequence[str]], after: Sequence[Sequence[str]]) -> list[str]:
     old, new = _by_kind(before), _by_kind(after)
     return [f"input {kind} changed" for kind in sorted(old.keys() | new.keys()) if old.get(kind) != new.get(kind)]
+
+
+def _changed_history(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    labels = sorted(before.keys() | after.keys())
+    return [f"how {label} was made changed" for label in labels if before.get(label) != after.get(label)]
 
 
 def _by_kind(inputs: Sequence[Sequence[str]]) -> dict[str, list[str]]:

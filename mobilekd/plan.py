@@ -9,7 +9,7 @@ from mobilekd.artifacts import Artifact
 from mobilekd.cache import Cache
 from mobilekd.entry import Entry
 from mobilekd.errors import MissingToolError
-from mobilekd.keys import differences, key_of, key_parts
+from mobilekd.keys import differences, key_of, key_parts, made_by
 from mobilekd.shared_cache import HIT, UNSHARED, SharedCache
 from mobilekd.stage import Inputs, Stage
 from mobilekd.wiring import reads
@@ -105,7 +105,7 @@ def check_tools(planned: Sequence[PlannedStage]) -> None:
 
 def artifact(stage: Stage, entry: Entry) -> Artifact:
     """Return the typed artifact of a finished stage."""
-    return stage.makes(entry.path, entry.digest)
+    return stage.makes(entry.path, entry.digest, made_by(stage, entry.parts))
 
 
 def reuse_note(stage: Stage, entry: Entry) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mobilekd import __version__
 from mobilekd.artifacts import write_json
+from mobilekd.keys import HISTORY
 from mobilekd.pipeline import BuildResult, StageRecord
 
 SCHEMA = "mobilekd.build/1"
@@ -34,7 +35,7 @@ def write_record(result: BuildResult, path: Path) -> None:
 
 def _stage(one: StageRecord) -> dict[str, Any]:
     entry = one.entry
-    parts = {name: value for name, value in entry.parts.items() if name != "stage"}
+    parts = {name: value for name, value in entry.parts.items() if name not in {"stage", HISTORY}}
     return {
         "name": one.name,
         "key": one.key,

@@ -14,6 +14,9 @@ from mobilekd.profile import Profile
 
 A = TypeVar("A", bound=Artifact)
 
+GIVEN = "<given>"
+"""What a bundle's provenance says in place of where a file lies on the machine that built it."""
+
 
 class Bar(Protocol):
     """One progress bar."""
@@ -88,6 +91,8 @@ class Stage(BaseModel, abc.ABC):
         measures: True for a stage whose output is a measurement: reused with its date, taken again by --remeasure.
         parallel: True for a stage that torchrun's processes run together; `out` counts in process 0 only.
         tools: Distributions whose versions can change the output.
+        places: Options that say where a file or folder lies: its content counts (`sources`), not its place.
+        tells_history: True for a stage whose output tells how its inputs were made (`Artifact.made_by`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -100,6 +105,8 @@ class Stage(BaseModel, abc.ABC):
     measures: ClassVar[bool] = False
     parallel: ClassVar[bool] = False
     tools: ClassVar[tuple[str, ...]] = ()
+    places: ClassVar[tuple[str, ...]] = ()
+    tells_history: ClassVar[bool] = False
 
     @classmethod
     def stage_name(cls) -> str:
@@ -143,3 +150,11 @@ class Stage(BaseModel, abc.ABC):
     def options(self) -> dict[str, Any]:
         """Return the options as plain JSON values."""
         return self.model_dump(mode="json")
+
+    def recorded_options(self) -> dict[str, Any]:
+        """Return the options as provenance has them: a place that was given reads `GIVEN`."""
+        return {name: GIVEN if name in self.places and value else value for name, value in self.options().items()}
+
+    def recorded_sources(self, sources: Mapping[str, str]) -> dict[str, str]:
+        """Return those of `sources` that are the same wherever this stage runs."""
+        return dict(sources)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mobilekd.artifacts import Artifact
+from mobilekd.command import repeating_command
 from mobilekd.config import Pipeline
 from mobilekd.errors import ConfigError, one_line
 from mobilekd.plugins import STAGES, choices
@@ -17,6 +18,7 @@ def expand(pipeline: Pipeline, profile: Profile, until: str = "") -> tuple[Stage
         ConfigError: `until` is no stage of the pipeline, or a stage reads what no stage before it makes.
     """
     stages = tuple(one for stage in pipeline.stages for one in stage.for_profile(profile))
+    stages = tuple(_told(stage, stages, pipeline, profile) for stage in stages)
     check_wiring(stages)
     if not until:
         return stages
@@ -27,6 +29,14 @@ def expand(pipeline: Pipeline, profile: Profile, until: str = "") -> tuple[Stage
             f"--until {one_line(until)}: no such stage in pipeline {pipeline.name!r}", hint=hint, code="MKD-223"
         )
     return stages[: last[-1] + 1]
+
+
+def _told(stage: Stage, stages: Sequence[Stage], pipeline: Pipeline, profile: Profile) -> Stage:
+    """Return a stage with the command that repeats the build, where it has such an option."""
+    if "command" not in type(stage).model_fields:
+        return stage
+    command = repeating_command(pipeline.name, pipeline.seed, stages, profile)
+    return stage.model_copy(update={"command": command})
 
 
 def check_wiring(stages: Sequence[Stage]) -> None:

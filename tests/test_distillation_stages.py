@@ -89,7 +89,7 @@ def test_the_default_recipe_is_that_of_before() -> None:
 def test_extra_teachers_enter_the_key(tmp_path) -> None:
     (tmp_path / "x.pt").write_bytes(b"weights")
     stage = distill(extra_teachers=[{"network": WIDE, "checkpoint": str(tmp_path / "x.pt")}])
-    assert "extra_teachers[0]: x.pt" in stage.sources(lambda path: path.name)
+    assert "extra_teachers[0].checkpoint" in stage.sources(lambda path: path.name)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,15 @@
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobilekd.keys import differences, key_of
+from mobilekd.artifacts import Bundle, MadeBy, Student
+from mobilekd.keys import differences, key_of, key_parts, made_by
+from mobilekd.stage import GIVEN, Inputs
+from mobilekd.stages.data import Data
+from mobilekd.stages.distill import Distill
+from tests.toys import Deploy, Measure, Toy
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -25,3 +33,49 @@ def test_differences_name_tools_inputs_and_version() -> None:
     before = {"stage": "train", "version": 1, "tools": {"torch": "2.12"}, "inputs": [["Student", "a"]]}
     after = {"stage": "train", "tools": {"torch": "2.13"}, "inputs": [["Student", "b"]], "version": 2}
     assert differences(before, after) == ["version 1 -> 2", "tool torch 2.12 -> 2.13", "input Student changed"]
+
+
+class Teller(Toy):
+    makes = Bundle
+    needs = (Student,)
+    tells_history = True
+
+
+def student(**made: object) -> Inputs:
+    known = {"label": "distil", "stage": "distil", "version": 1, "options": {}, "sources": {}, "tools": {}}
+    return Inputs([Student(Path("x"), "digest", MadeBy(**{**known, **made}))])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("changed", [{"options": {"epochs": 3}}, {"sources": {"path": "a"}}, {"tools": {"torch": "2"}}])
+def test_how_an_input_was_made_enters_the_key_of_a_stage_that_tells_it(changed: dict[str, object]) -> None:
+    before, after = (key_parts(Teller(), inputs, str) for inputs in (student(), student(**changed)))
+    assert key_of(before) != key_of(after)
+    assert differences(before, after) == ["how distil was made changed"]
+
+
+def test_how_an_input_was_made_is_no_matter_to_other_stages() -> None:
+    before, after = (key_parts(Deploy(), inputs, str) for inputs in (student(), student(options={"epochs": 3})))
+    assert before == after
+
+
+def test_a_measurement_has_no_history() -> None:
+    assert made_by(Measure(), {"sources": {"host": "build-box-7"}, "tools": {}}) is None
+
+
+def test_where_data_and_checkpoints_lie_is_not_recorded() -> None:
+    data = Data(source="npz", path="/home/me/x.npz")
+    assert data.recorded_options()["path"] == GIVEN
+    assert Data().recorded_options()["path"] == ""
+
+
+def test_where_checkpoints_of_extra_teachers_lie_is_not_recorded() -> None:
+    extra = ({"network": "timm:resnet18", "checkpoint": "/home/me/x.pt"},)
+    stage = Distill.model_validate({"network": "timm:resnet18", "extra_teachers": extra})
+    assert stage.recorded_options()["extra_teachers"] == [
+        {"network": "timm:resnet18", "checkpoint": GIVEN, "weight": 1.0}
+    ]
+
+
+def test_a_folder_that_is_downloaded_into_has_no_recorded_digest() -> None:
+    assert Data(source="cifar10", path="x", download=True).recorded_sources({"path": "a"}) == {}
+    assert Data(source="cifar10", path="x").recorded_sources({"path": "a"}) == {"path": "a"}

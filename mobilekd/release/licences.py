@@ -26,7 +26,7 @@ def licences_of(evidence: Evidence, models: str) -> tuple[Licence, ...]:
         ("the models in this bundle", models),
         (f"data set {evidence.dataset.name}", evidence.dataset.licence),
         *((f"network {name}", licence) for name, licence in networks.items()),
-        *((f"tool {name} {version}", _tool_licence(name, version)) for name, version in sorted(tools.items())),
+        *((f"tool {name} {version}", tool_licence(name, version)) for name, version in sorted(tools.items())),
     ]
     return tuple(Licence(covers=covers, licence=licence or NOT_STATED) for covers, licence in named)
 
@@ -56,7 +56,7 @@ def licences_text(licences: tuple[Licence, ...]) -> str:
     return "Licences of what this bundle holds and was made with.\n\n" + "".join(lines)
 
 
-def _tool_licence(name: str, version: str) -> str:
+def tool_licence(name: str, version: str) -> str:
     """Return what an installed distribution of exactly this version says of its licence; empty when it is not here."""
     try:
         facts = metadata.metadata(name)

@@ -15,6 +15,7 @@ from mobilekd.errors import StageError
 from mobilekd.preprocessing import normalize
 from mobilekd.release.answers import NETWORKS, copy_answers
 from mobilekd.release.archive import write_archive
+from mobilekd.release.bom import BOM, bom_text
 from mobilekd.release.budgets import evidence_facts, over_budget, unknown_budgets
 from mobilekd.release.cards import accuracy, dataset_entry, preprocessing, profile_card
 from mobilekd.release.embedded import model_card, with_sizes, write_model
@@ -41,6 +42,7 @@ from mobilekd.release.manifest import (
     manifest_text,
     sealed,
 )
+from mobilekd.release.provenance import PROVENANCE, BuildFacts, Provenance, provenance_of, provenance_text
 from mobilekd.release.recorded import write_drift
 from mobilekd.release.reference import Runtime, logit_step
 from mobilekd.release.report import measured_report, release_report
@@ -57,11 +59,13 @@ class PackOptions:
         pipeline: Name of the pipeline.
         licence: Licence of the models, as an SPDX expression; empty when not stated.
         reference_image: Index in the test split of the image of the reference pair.
+        build: How the build went, for provenance.json.
     """
 
     pipeline: str
     licence: str
     reference_image: int
+    build: BuildFacts = field(default_factory=BuildFacts)
 
 
 def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out: Path, scratch: Path) -> None:
@@ -92,6 +96,8 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
     evidence = with_sizes(evidence, writer.added)
     licences = licences_of(evidence, options.licence)
     (folder / "LICENSES.txt").write_text(licences_text(licences), "utf-8")
+    provenance = provenance_of(options.build, options.pipeline, evidence.profile)
+    (folder / PROVENANCE).write_text(provenance_text(provenance), "utf-8")
     rows = _with_teacher(evidence)
     budget, facts = evidence.profile.budget, evidence_facts(evidence, rows, licences)
     manifest = Manifest(
@@ -113,10 +119,11 @@ def write_bundle(evidence: Evidence, options: PackOptions, runtime: Runtime, out
         answers=_network_answers(evidence, folder),
         files=_packed_files(folder),
     )
-    (folder / REPORT).write_text(release_report(evidence, manifest), "utf-8")
+    (folder / BOM).write_text(bom_text(evidence, manifest, provenance), "utf-8")
+    (folder / REPORT).write_text(release_report(evidence, manifest, provenance), "utf-8")
     manifest = manifest.model_copy(update={"files": _packed_files(folder)})
     (folder / MANIFEST).write_text(manifest_text(manifest), "utf-8")
-    _write_measurements(evidence, manifest, facts, folder)
+    _write_measurements(evidence, manifest, facts, provenance, folder)
     write_archive(folder, out / "bundle.zip")
 
 
@@ -223,7 +230,9 @@ def _network_answers(evidence: Evidence, folder: Path) -> dict[str, str]:
     return {name: path for name, path in copied.items() if path}
 
 
-def _write_measurements(evidence: Evidence, manifest: Manifest, facts: Facts, folder: Path) -> None:
+def _write_measurements(
+    evidence: Evidence, manifest: Manifest, facts: Facts, provenance: Provenance, folder: Path
+) -> None:
     """Write measurements/: the samples, the whole report, and the manifest that ties both to the bundle."""
     shutil.copyfile(evidence.latency_path, folder / LATENCY)
     latency, budget = evidence.latency, evidence.profile.budget
@@ -239,7 +248,7 @@ def _write_measurements(evidence: Evidence, manifest: Manifest, facts: Facts, fo
         not_measured=(*latency_not_measured(evidence), *unknown_budgets(budget, facts, MEASURED)),
         files=(),
     )
-    (folder / MEASURED_REPORT).write_text(measured_report(evidence, manifest, measurements), "utf-8")
+    (folder / MEASURED_REPORT).write_text(measured_report(evidence, manifest, measurements, provenance), "utf-8")
     measurements = measurements.model_copy(update={"files": file_entries(folder, (LATENCY, MEASURED_REPORT))})
     (folder / MEASUREMENTS_MANIFEST).write_text(manifest_text(sealed(measurements)), "utf-8")
 

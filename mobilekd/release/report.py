@@ -20,6 +20,7 @@ from mobilekd.release.manifest import (
     manifest_text,
 )
 from mobilekd.release.markup import NOTHING, Html, join, tag
+from mobilekd.release.provenance import Provenance
 from mobilekd.release.report_accuracy import accuracy_ladder, parity_table, size_chart
 from mobilekd.release.report_classes import class_table
 from mobilekd.release.report_contents import file_table, licence_list, model_table, tensor_table
@@ -31,10 +32,11 @@ from mobilekd.release.report_latency import latency_plot, latency_table
 from mobilekd.release.report_layers import layer_tables
 from mobilekd.release.report_mixed import float_operator_table, mixed_lede, mixed_table
 from mobilekd.release.report_plots import range_plot
+from mobilekd.release.report_provenance import provenance_parts
 from mobilekd.release.report_training import training_parts
 
 
-def release_report(evidence: Evidence, manifest: Manifest) -> str:
+def release_report(evidence: Evidence, manifest: Manifest, provenance: Provenance) -> str:
     """Return report.html: what was built and proved; equal evidence gives an equal page."""
     tiles = (*proved_tiles(evidence), float_layers_tile(evidence))
     latency = tag(
@@ -46,7 +48,7 @@ def release_report(evidence: Evidence, manifest: Manifest) -> str:
     sections = (
         *_proved_sections(evidence),
         _section("Latency", "", latency),
-        *_contents_sections(evidence, manifest),
+        *_contents_sections(evidence, manifest, provenance),
     )
     callouts = (
         _callout("Over budget", manifest.over_budget),
@@ -56,14 +58,14 @@ def release_report(evidence: Evidence, manifest: Manifest) -> str:
     return _page(manifest, _Content(verdict(evidence, manifest.over_budget), tiles, callouts, sections, footer))
 
 
-def measured_report(evidence: Evidence, manifest: Manifest, measurements: Measurements) -> str:
+def measured_report(evidence: Evidence, manifest: Manifest, measurements: Measurements, provenance: Provenance) -> str:
     """Return measurements/report.html: the whole page, with latency, its place and its date."""
     over = (*manifest.over_budget, *measurements.over_budget)
     unknown = tuple(one for one in manifest.not_measured if MEASUREMENTS_MANIFEST not in one)
     sections = (
         *_proved_sections(evidence),
         _latency_section(evidence),
-        *_contents_sections(evidence, manifest),
+        *_contents_sections(evidence, manifest, provenance),
     )
     callouts = (_callout("Over budget", over), _callout("Not measured", (*unknown, *measurements.not_measured)))
     digest = digest_text(manifest_text(manifest))
@@ -183,7 +185,7 @@ def _latency_budget(evidence: Evidence) -> Html:
     return tag("p", {}, f"Budget of {milliseconds(limit)} ms (budget.p50_ms): not checked, measured on the host.")
 
 
-def _contents_sections(evidence: Evidence, manifest: Manifest) -> tuple[Html, ...]:
+def _contents_sections(evidence: Evidence, manifest: Manifest, provenance: Provenance) -> tuple[Html, ...]:
     table = evidence.table
     told = "Largest magnitude that each tensor can hold, scale × 127, in graph order. A line spans its channels."
     plots = tag(
@@ -198,6 +200,7 @@ def _contents_sections(evidence: Evidence, manifest: Manifest) -> tuple[Html, ..
         _section("Models", _preprocessing(manifest), model_table(manifest)),
         _section("Files", "", file_table(manifest.files)),
         _section("Licences", "", licence_list(manifest.licences)),
+        _section("Provenance", "", *provenance_parts(provenance)),
     )
 
 

@@ -88,6 +88,8 @@ class NetworkStage(TrainingStage):
         checkpoint: A state dict to start from: safetensors, or a pickle of tensors only.
     """
 
+    places: ClassVar[tuple[str, ...]] = ("checkpoint",)
+
     network: str
     pretrained: bool = False
     checkpoint: str = ""
@@ -104,7 +106,7 @@ class NetworkStage(TrainingStage):
     def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
         """Return the digests of the user's module and checkpoint."""
         files = source_files(self.network, self.checkpoint_path())
-        return {path.name: scan(path) for path in files}
+        return {name: scan(path) for name, path in files.items()}
 
     def build_network(self, images: "Images", *, generation: int = 0) -> "nn.Module":
         """Return the network, checked against the data; its new weights are seeded with seed + generation."""

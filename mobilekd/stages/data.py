@@ -37,6 +37,7 @@ class Data(Stage):
     makes = artifacts.Dataset
     version: ClassVar[int] = 2
     tools: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
+    places: ClassVar[tuple[str, ...]] = ("path",)
 
     source: Literal["digits", "imagefolder", "npz", "cifar10", "cifar100"] = "digits"
     path: str = ""
@@ -71,6 +72,10 @@ class Data(Stage):
                 code="MKD-240",
             )
         return {"path": scan(path)}
+
+    def recorded_sources(self, sources: Mapping[str, str]) -> dict[str, str]:
+        """Return no digest of a folder that the first build downloads into: it is not there before."""
+        return {} if self.download else dict(sources)
 
     def run(self, inputs: Inputs, context: Context) -> None:
         """Write the three splits and dataset.json."""

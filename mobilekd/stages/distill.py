@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,7 @@ from mobilekd import artifacts
 from mobilekd.artifacts import Dataset, Teacher, digest_file
 from mobilekd.methods.kd import Kd
 from mobilekd.paths import path_of
-from mobilekd.stage import Context, Inputs
+from mobilekd.stage import GIVEN, Context, Inputs
 from mobilekd.stages._distillation import ExtraTeacher, LayerPair, MethodOptions
 from mobilekd.stages._soft_labels import SoftLabelStore, open_store
 from mobilekd.stages._training import NetworkStage, curves, load_network, open_splits, write_result
@@ -94,9 +94,14 @@ class Distill(MethodOptions, NetworkStage):
         """Return the digests of the user's modules and checkpoints, those of extra teachers among them."""
         found = dict(super().sources(scan))
         for index, one in enumerate(self.extra_teachers):
-            for path in source_files(one.network, path_of(one.checkpoint)):
-                found[f"extra_teachers[{index}]: {path.name}"] = scan(path)
+            for role, path in source_files(one.network, path_of(one.checkpoint)).items():
+                found[f"extra_teachers[{index}].{role}"] = scan(path)
         return found
+
+    def recorded_options(self) -> dict[str, Any]:
+        """Return the options without the places of checkpoints."""
+        extra = [{**one.model_dump(mode="json"), "checkpoint": GIVEN} for one in self.extra_teachers]
+        return {**super().recorded_options(), "extra_teachers": extra}
 
     def run(self, inputs: Inputs, context: Context) -> None:
         """Train; the teacher sees the very pixels that the student sees."""
@@ -146,7 +151,7 @@ class Distill(MethodOptions, NetworkStage):
             networks.check_output(network, one.network, _two(train), classes)
             built.append(networks.channels_last(network.eval()))
             files = source_files(one.network, path_of(one.checkpoint))
-            digests.append(" ".join([one.network, *(digest_file(path) for path in files)]))
+            digests.append(" ".join([one.network, *(digest_file(path) for path in files.values())]))
         weights = (1.0, *(one.weight for one in self.extra_teachers))
         runs_anyway = self.strategy().uses_features()
         return tuple(

@@ -67,11 +67,12 @@ def module_file(module: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin else None
 
 
-def source_files(name: str, checkpoint: Path | None) -> tuple[Path, ...]:
-    """Return the user's files that decide what `build` gives: their module and their checkpoint."""
+def source_files(name: str, checkpoint: Path | None) -> dict[str, Path]:
+    """Return the user's files that decide what `build` gives: their module ("network") and their "checkpoint"."""
     kind, _, rest = name.partition(":")
     module = module_file(rest.partition(":")[0]) if kind == "python" else None
-    return tuple(path for path in (module, checkpoint) if path is not None)
+    found = {"network": module, "checkpoint": checkpoint}
+    return {role: path for role, path in found.items() if path is not None}
 
 
 def build(name: str, classes: int, *, pretrained: bool = False, checkpoint: Path | None = None) -> "nn.Module":

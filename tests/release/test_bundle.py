@@ -36,7 +36,7 @@ def folder(built: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("form", ["bundle", "bundle.zip"])
 def test_an_untouched_bundle_verifies(built: Path, form: str):
     report = verify(built / form, RUNTIME)
-    assert len(report.files) == 25
+    assert len(report.files) == 27
     assert [(one.deployment, one.max_error_steps, one.ok) for one in report.reruns] == [
         ("onnxruntime-int8", 0.0, True),
         ("tflite-int8", 0.0, True),
@@ -92,11 +92,13 @@ ALL_FILES = (
     "measurements/report.html",
     "models/mnn-int8.mnn",
     "models/tensorrt-int8.onnx",
+    "provenance.json",
     "quant_table.json",
     "reference/image.npy",
     "reference/input.npy",
     "reference/mnn-int8.npy",
     "report.html",
+    "sbom.cdx.json",
 )
 
 

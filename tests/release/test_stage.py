@@ -6,6 +6,7 @@ import pytest
 from mobilekd import artifacts
 from mobilekd.artifacts import Artifact
 from mobilekd.errors import ConfigError
+from mobilekd.plugins import STAGES
 from mobilekd.release.bundle import inspect, verify
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages.bundle import Bundle
@@ -43,6 +44,17 @@ def _context(folder: Path) -> Context:
 def test_stage_reads_every_kind_it_says():
     assert set(Bundle.needs) | set(Bundle.gathers) == set(KINDS.values())
     assert issubclass(Bundle.makes, Artifact)
+
+
+def test_every_artifact_but_a_measurement_is_read_on_the_way_to_a_bundle():
+    stages = [kind for kind in map(STAGES.load, STAGES.names()) if not kind.measures]
+    read = {one for kind in stages for one in (*kind.needs, *kind.gathers, *kind.welcomes)}
+    assert {kind.makes for kind in stages} - read == {artifacts.Bundle}
+
+
+def test_a_missing_validator_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mobilekd.stages._packages.find_spec", lambda name: None if name == "cyclonedx" else name)
+    assert Bundle().missing() == ("not installed: cyclonedx; run: pip install 'mobilekd[release]'",)
 
 
 def test_profile_is_an_option_and_so_part_of_the_key(workshop: Workshop):

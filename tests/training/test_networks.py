@@ -47,7 +47,7 @@ def test_a_factory_of_the_user_is_built(user_module) -> None:
 
 
 def test_the_users_source_is_part_of_what_decides(user_module) -> None:
-    assert [path.name for path in networks.source_files(user_module, None)] == ["my_nets.py"]
+    assert networks.source_files(user_module, None)["network"].name == "my_nets.py"
 
 
 def test_a_missing_factory_lists_what_the_module_has(user_module) -> None:
