@@ -19,7 +19,7 @@ from .tables import QUICK_BUILD
 
 _USERS_CACHE = Cache.default_root()
 """Runtimes for devices are downloaded there once; the stages have a cache of the tests' own."""
-_BUNDLE = "dist/quickstart-android-arm64.mobilekd.zip"
+_BUNDLE, _OWN = "dist/quickstart-android-arm64.mobilekd.zip", "dist/imagefolder-android-arm64.mobilekd.zip"
 
 
 @pytest.fixture(scope="session")
@@ -41,13 +41,17 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, cache_root: Path) -> Path
         _enter(patch, folder, cache_root)
         _must_run("init", "photos", "--out", "photos.toml")
         _must_run("build", *QUICK_BUILD)
-    shutil.copy(folder / _BUNDLE, folder / "dist/imagefolder-android-arm64.mobilekd.zip")
+        _must_run("bundle", "keygen", "--no-passphrase", "--out", "release.key")
+        _must_run("bundle", "sign", _BUNDLE, "--key", "release.key")
+        shutil.copy(folder / _BUNDLE, folder / _OWN)
+        _must_run("bundle", "sign", _OWN, "--key", "release.key")
+        _must_run("publish", _OWN, "store", "--channel", "stable")
     (folder / "last").mkdir()  # the release before
-    shutil.copy(folder / _BUNDLE, folder / "last")
-    with zipfile.ZipFile(folder / _BUNDLE) as bundle:
-        (folder / "A.tflite").write_bytes(bundle.read("models/tflite-int8.tflite"))
-        (folder / "B.tflite").write_bytes(bundle.read("models/tflite-int8.tflite"))
-        (folder / "B.mnn").write_bytes(bundle.read("models/mnn-int8.mnn"))
+    for bundle in (_BUNDLE, _OWN):
+        shutil.copy(folder / bundle, folder / "last")
+    with zipfile.ZipFile(folder / _BUNDLE) as archive:
+        (folder / "A.tflite").write_bytes(archive.read("models/tflite-int8.tflite"))
+        (folder / "B.tflite").write_bytes(archive.read("models/tflite-int8.tflite"))
     return folder
 
 

@@ -52,6 +52,8 @@ SHRINK = (
     (r"^mobilekd bench\b(?!.*--on host)", ("--images", "1", "--set", "profile.benchmark.timed_runs=10")),
     (r"^mobilekd bench\b", ("--set", "profile.benchmark.warmup_runs=1", "--set", "profile.tolerance.agreement=0.0")),
     (r"^mobilekd init\b", ("--out", "{new}.toml")),  # each writes a file of its own: init keeps what is there
+    (r"^mobilekd bundle keygen\b", ("--out", "{new}.key")),
+    (r"^mobilekd (bundle app|fetch)\b", ("--out", "{new}")),
 )
 """Pattern -> options that are put behind the command; of an option that comes twice the last one counts."""
 
