@@ -16,12 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mobilekd.backend import Conversion, DeployedFacts, Float32, TensorFacts
-from mobilekd.errors import ConfigError, MissingToolError, StageError
-from mobilekd.process import run_logged
+from mobilekd.backends._torch_convert import check_options, run_converter, source_of
+from mobilekd.errors import MissingToolError, StageError
 from mobilekd.profile import Deployment
 
 _WORKER = "mobilekd.backends._executorch_convert"
-_TIMEOUT_S = 1800.0
 
 
 class Executorch:
@@ -51,14 +50,13 @@ class Executorch:
         from mobilekd.backends import _onnx_facts
 
         deployment = request.deployment
-        _check_options(deployment)
+        check_options(deployment, self.precisions)
         if lack := self.missing():
             raise MissingToolError(f"executorch: {lack}")
         is_int8 = deployment.precision == "int8"
-        source = request.qdq_onnx if is_int8 else request.float_onnx
         file = request.out / f"{deployment.name}.pte"
-        found = _converted(request, source, file)
-        model = graph.load(source)
+        found = run_converter(_WORKER, request, file)
+        model = graph.load(source_of(request))
         return DeployedFacts(
             deployment=deployment.model_dump(mode="json"),
             file=file.name,
@@ -149,38 +147,6 @@ class ExecutorchSession:
         self.load_input(image)
         self.invoke()
         return [np.array(one.numpy(), np.float32) for one in self._outputs]
-
-
-def _check_options(deployment: Deployment) -> None:
-    if deployment.io != "float32":
-        raise ConfigError(f"{deployment.name}: io is {deployment.io!r}", hint='set io = "float32" for executorch')
-    if deployment.precision not in Executorch.precisions:
-        raise ConfigError(
-            f"{deployment.name}: precision is {deployment.precision!r}",
-            hint=f"executorch converts {' and '.join(Executorch.precisions)}",
-        )
-
-
-def _converted(request: Conversion, source: Path, file: Path) -> dict[str, Any]:
-    """Return what the conversion says of its file.
-
-    Raises:
-        StageError: What it said, or how it died.
-    """
-    answer = request.work / "executorch-answer.json"
-    document = {
-        "source": str(source.resolve()),
-        "file": str(file.resolve()),
-        "table": str(request.quant_table.resolve()) if request.deployment.precision == "int8" else "",
-        "answer": str(answer.resolve()),
-    }
-    order = request.work / "executorch-request.json"
-    order.write_text(json.dumps(document), encoding="utf-8")
-    run_logged([sys.executable, "-m", _WORKER, str(order)], request.log, timeout_s=_TIMEOUT_S)
-    found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-    if "message" in found:
-        raise StageError(found["message"], hint=found["hint"])
-    return found
 
 
 def _note(found: Mapping[str, Any]) -> str:
