@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilekd.backends._torch_convert import Answer, serve
-from mobilekd.errors import StageError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -35,18 +34,15 @@ def _saved(program: Any, model: "ModelProto", folder: Path) -> Path:
 
     passes = ct.PassPipeline.DEFAULT
     passes.remove_passes({_RESCALES})
-    try:
-        built = ct.convert(
-            program,
-            outputs=[ct.TensorType(name=model.graph.output[0].name)],
-            minimum_deployment_target=ct.target.iOS17,
-            # In float16, the default, the scales would be rounded to it.
-            compute_precision=ct.precision.FLOAT32,
-            pass_pipeline=passes,
-            skip_model_load=True,
-        )
-    except (NotImplementedError, ValueError, RuntimeError) as cause:
-        raise StageError(f"coremltools refused the network: {cause}", hint="drop the coreml deployment") from cause
+    built = ct.convert(
+        program,
+        outputs=[ct.TensorType(name=model.graph.output[0].name)],
+        minimum_deployment_target=ct.target.iOS17,
+        # In float16, the default, the scales would be rounded to it.
+        compute_precision=ct.precision.FLOAT32,
+        pass_pipeline=passes,
+        skip_model_load=True,
+    )
     built.save(str(folder))
     return folder
 

@@ -41,17 +41,30 @@ def lower(model: ModelProto, outputs: Sequence[str]) -> Lowered:
     Raises:
         StageError: No torch form is known of an operator.
     """
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
-
-    program = _torch_program.exported(model, outputs)
     with _torch_program.quiet():
-        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        edge = _edge(model, outputs, ())
+        if refused := tuple(_layers_outside(edge)):
+            edge = _edge(model, outputs, refused)
         module = edge.exported_program().graph_module
         numbered = {number: name for part in _parts(module) for number, name in _numbers(part)}
         outside = tuple(_outside(module))
         content = bytes(edge.to_executorch().buffer)
     return Lowered(content, numbered, outside)
+
+
+def _edge(model: ModelProto, outputs: Sequence[str], in_float: Sequence[str]) -> Any:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    program = _torch_program.exported(model, outputs, in_float)
+    return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+
+
+def _layers_outside(edge: Any) -> Iterator[str]:
+    """Yield the layers that XNNPACK refused with an int8 weight for each channel: portable kernels read no such one."""
+    for node, name in _torch_program.origins(edge.exported_program().graph_module.graph.nodes):
+        if "dequantize_per_channel" in getattr(node.target, "__name__", ""):
+            yield name
 
 
 def _parts(module: GraphModule) -> Iterator[Any]:

@@ -6,6 +6,7 @@ Importing their converters loads torch and prints warnings that are none of the 
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def run_converter(worker: str, request: Conversion, file: Path) -> Answer:
         "file": str(file.resolve()),
         "work": str(request.work.resolve()),
         "answer": str(answer.resolve()),
+        "log": str(request.log),
     }
     order.write_text(json.dumps(document), encoding="utf-8")
     run_logged([sys.executable, "-m", worker, str(order)], request.log, timeout_s=_TIMEOUT_S)
@@ -75,4 +77,8 @@ def serve(convert: Callable[[Answer], Answer]) -> None:
         found = convert(order)
     except StageError as failure:
         found = {"message": failure.message, "hint": failure.hint}
+    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as failure:
+        traceback.print_exc()
+        reason = next((line for line in str(failure).splitlines() if line.strip()), type(failure).__name__)
+        found = {"message": f"the converter refused the network: {reason}", "hint": f"the whole story: {order['log']}"}
     Path(order["answer"]).write_text(json.dumps(found), encoding="utf-8")

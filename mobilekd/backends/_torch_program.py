@@ -7,7 +7,7 @@ others are built from: the one graph that the quantization table was read from.
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -49,19 +49,22 @@ class TorchProgram(nn.Module):
     Args:
         model: In float or with Q/DQ nodes; of static shapes.
         outputs: What `forward` returns: real tensors, or outputs of a DequantizeLinear.
+        in_float: Layers, by what they write, whose weight is stored as float32: int8 x scale.
 
     Raises:
         StageError: No torch form is known of an operator.
     """
 
-    def __init__(self, model: ModelProto, outputs: Sequence[str]) -> None:
+    def __init__(self, model: ModelProto, outputs: Sequence[str], in_float: Collection[str] = ()) -> None:
         super().__init__()
         index = graph.index_qdq(model)
         self._nodes = [node for node in model.graph.node if node.op_type not in _READ_THROUGH]
         self._outputs = tuple(outputs)
         self._input = model.graph.input[0].name
         self._constants = {**index.constants, **_torch_rules.constant_nodes(model)}
-        self._weights = dict(index.weights)
+        kept = {node.input[1] for node in self._nodes if node.output[0] in in_float and len(node.input) > 1}
+        self._weights = {name: node for name, node in index.weights.items() if name not in kept}
+        self._constants |= {name: graph.dequantized(index.weights[name], index) for name in kept & index.weights.keys()}
         self._pairs = {name: self._pair(index.maker[name]) for name in index.rounded}
         self._buffers_of: dict[str, str] = {}
         for node in self._nodes:
@@ -128,14 +131,14 @@ class TorchProgram(nn.Module):
         return _tensor(getattr(self, self._buffers_of[name]))
 
 
-def exported(model: ModelProto, outputs: Sequence[str]) -> ExportedProgram:
-    """Return the program of a graph, for one image of its own input shape.
+def exported(model: ModelProto, outputs: Sequence[str], in_float: Collection[str] = ()) -> ExportedProgram:
+    """Return the program of a graph, for one image of its own input shape; see `TorchProgram`.
 
     Raises:
         StageError: No torch form is known of an operator.
     """
     shape = [int(one.dim_value) for one in model.graph.input[0].type.tensor_type.shape.dim]
-    network = TorchProgram(model, outputs).eval()
+    network = TorchProgram(model, outputs, in_float).eval()
     with quiet(), torch.no_grad(), traceback.preserve_node_meta():
         return torch.export.export(network, (torch.zeros(shape),), strict=False)
 

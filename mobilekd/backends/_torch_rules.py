@@ -239,9 +239,12 @@ def _slice(call: Call) -> Tensor:
     assert ends is not None
     axes, steps = call.integers(3, "axes") or list(range(len(starts))), call.integers(4) or [1] * len(starts)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        if step < 1:
-            raise StageError(f"Slice {call.node.name}: its step is {step}; torch has none below 1")
-        x = torch.ops.aten.slice.Tensor(x, axis, start, min(end, x.shape[axis]), step)
+        size = x.shape[axis]
+        if step < 0:
+            places = range(*slice(start, end, step).indices(size))
+            x = torch.index_select(x, axis, torch.tensor(list(places)))
+        else:
+            x = torch.ops.aten.slice.Tensor(x, axis, start, min(end, size), step)
     return x
 
 
@@ -267,9 +270,11 @@ def _gather(call: Call) -> Tensor:
 def _pad(call: Call) -> Tensor:
     x, pads = call[0], call.integers(1, "pads") or []
     mode = call.attribute("mode", b"constant")
-    axes = call.integers(3)
-    if mode != b"constant" or axes is not None:
+    if mode not in (b"constant", b"reflect") or call.integers(3) is not None:
         raise StageError(f"Pad {call.node.name}: mode {mode.decode()!r} or axes are not known")
+    if mode == b"reflect":
+        rank = x.dim() - 2
+        return functional.pad(x, _torch_pads([*pads[2 : 2 + rank], *pads[-rank:]], rank), mode="reflect")
     fill = float(call.constant(2)) if len(call) > 2 else 0.0
     return functional.pad(x, _torch_pads(pads, x.dim()), value=fill)
 
@@ -301,9 +306,12 @@ def _group_norm(call: Call) -> Tensor:
 
 
 def _depth_to_space(call: Call) -> Tensor:
-    if call.attribute("mode", b"DCR") != b"CRD":
-        raise StageError(f"DepthToSpace {call.node.name}: only mode CRD has a torch form")
-    return functional.pixel_shuffle(call[0], call.attribute("blocksize", 1))
+    x, block = call[0], call.attribute("blocksize", 1)
+    if call.attribute("mode", b"DCR") == b"CRD":
+        return functional.pixel_shuffle(x, block)
+    batch, channels, height, width = x.shape
+    cut = x.reshape([batch, block, block, channels // block**2, height, width]).permute(0, 3, 4, 1, 5, 2)
+    return cut.reshape([batch, channels // block**2, height * block, width * block])
 
 
 def _unary(operator: Callable[[Tensor], Tensor]) -> Rule:
