@@ -193,8 +193,8 @@ def strip_qdq(model: ModelProto) -> ModelProto:
         kept.input[:] = [public.get(name, name) for name in inputs]
         kept.output[:] = [public.get(name, name) for name in node.output]
         used.update(kept.input)
-    dequantized = {node.input[0]: dequantized(node, index) for node in index.weights.values()}
-    for name, value in {**index.constants, **dequantized}.items():
+    real = {node.input[0]: dequantized(node, index) for node in index.weights.values()}
+    for name, value in {**index.constants, **real}.items():
         if name in used:
             stripped.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
     return stripped

@@ -52,21 +52,25 @@ def run_converter(worker: str, request: Conversion, file: Path) -> Answer:
     Raises:
         StageError: What the module said, or how it died.
     """
-    answer, order = request.work / "answer.json", request.work / "order.json"
-    document = {
+    order, path = order_of(request, file), request.work / "order.json"
+    path.write_text(json.dumps(order), encoding="utf-8")
+    run_logged([sys.executable, "-m", worker, str(path)], request.log, timeout_s=_TIMEOUT_S)
+    found: Answer = json.loads(Path(order["answer"]).read_text(encoding="utf-8"))
+    if "message" in found:
+        raise StageError(found["message"], hint=found["hint"])
+    return found
+
+
+def order_of(request: Conversion, file: Path) -> Answer:
+    """Return what a converter is told of one deployment, as plain JSON values; without a table it is float."""
+    return {
         "source": str(source_of(request).resolve()),
         "table": str(request.quant_table.resolve()) if request.deployment.precision == "int8" else "",
         "file": str(file.resolve()),
         "work": str(request.work.resolve()),
-        "answer": str(answer.resolve()),
+        "answer": str((request.work / "answer.json").resolve()),
         "log": str(request.log),
     }
-    order.write_text(json.dumps(document), encoding="utf-8")
-    run_logged([sys.executable, "-m", worker, str(order)], request.log, timeout_s=_TIMEOUT_S)
-    found: Answer = json.loads(answer.read_text(encoding="utf-8"))
-    if "message" in found:
-        raise StageError(found["message"], hint=found["hint"])
-    return found
 
 
 def serve(convert: Callable[[Answer], Answer]) -> None:
