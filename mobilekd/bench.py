@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mobilekd.release.manifest import DatasetEntry, Preprocessing
 
 SCHEMA = "mobilekd.bench/1"
-_LONE_MODELS = {".tflite": "tflite", ".onnx": "onnxruntime", ".mnn": "mnn", ".engine": "tensorrt"}
+_LONE_MODELS = {".tflite": "tflite", ".onnx": "onnxruntime", ".mnn": "mnn", ".engine": "tensorrt", ".pte": "executorch"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,9 @@ def _operators(block: Any, weights: Path) -> Iterator[Operator]:
     for one in block.operations:
         inputs = {key: given.arguments[0].name for key, given in one.inputs.items() if given.arguments}
         values = ((key, _numbers(value, reader)) for key, value in one.attributes.items())
-        yield Operator(one.type, one.outputs[0].name, inputs, {key: found for key, found in values if found is not None})
+        yield Operator(
+            one.type, one.outputs[0].name, inputs, {key: found for key, found in values if found is not None}
+        )
 
 
 def _numbers(value: Any, reader: Any) -> Array | None:

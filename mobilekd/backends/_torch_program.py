@@ -161,5 +161,3 @@ def quiet() -> Iterator[None]:
 def _tensor(value: Any) -> Tensor:
     assert isinstance(value, Tensor)
     return value
-
-

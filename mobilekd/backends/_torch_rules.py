@@ -181,7 +181,9 @@ def _max_pool(call: Call) -> Tensor:
     if pads[:2] != pads[2:]:
         x, pads = functional.pad(x, _torch_pads(pads, 2), value=float("-inf")), [0, 0, 0, 0]
     dilations = list(call.attribute("dilations", [1, 1]))
-    return functional.max_pool2d(x, kernel, strides, pads[:2], dilations, ceil and _hangs_over(x, kernel, strides, pads))
+    return functional.max_pool2d(
+        x, kernel, strides, pads[:2], dilations, ceil and _hangs_over(x, kernel, strides, pads)
+    )
 
 
 def _window(call: Call, kernel: Sequence[int]) -> tuple[list[int], list[int], bool]:

@@ -5,9 +5,11 @@ process of its own; so does every run, as of all backends.
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
@@ -109,12 +111,16 @@ class Executorch:
         del facts, kernels
         beside = model.with_name(TRACED)
         if not beside.is_file():
-            raise StageError(f"{model}: no {TRACED} beside it", hint="the verify stage traces what convert has just made")
+            raise StageError(
+                f"{model}: no {TRACED} beside it", hint="the verify stage traces what convert has just made"
+            )
         traced = ExecutorchSession(model.with_name(TRACE), threads=1)
         found = dict(zip(json.loads(beside.read_text(encoding="utf-8")), traced.run_all(image), strict=True))
         whole = ExecutorchSession(model, threads=1).run_all(image)[0]
         if "logits" in found and not np.array_equal(found["logits"], whole):
-            raise StageError(f"{model.name}: with every tensor as an output it gives other logits, so no tensor is known")
+            raise StageError(
+                f"{model.name}: with every tensor as an output it gives other logits, so no tensor is known"
+            )
         return {name: found[name] for name in names if name in found}
 
 
@@ -183,15 +189,20 @@ def _edge(model: Path, name: str, tensor: Any) -> TensorFacts:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop what ExecuTorch prints of the CPU while it loads: stdout and stderr are the user's."""
+    """Drop what ExecuTorch prints of the CPU and warns of itself while it loads: stdout and stderr are the user's."""
+    libc = ctypes.CDLL(None)
     sys.stdout.flush()
     sys.stderr.flush()
+    libc.fflush(None)
     kept, sink = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(sink, 1)
         os.dup2(sink, 2)
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
+        libc.fflush(None)  # C buffers its lines: without this they come out behind our back, later
         for number, one in enumerate(kept, start=1):
             os.dup2(one, number)
             os.close(one)

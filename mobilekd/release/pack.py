@@ -147,7 +147,7 @@ class _ModelWriter:
     def write(self, model: Deployed) -> ModelEntry:
         """Return the manifest entry of a model, its files written."""
         facts = model.facts
-        file = f"models/{model.name}{PurePath(facts.file).suffix}"
+        file = f"models/{model.name}{''.join(PurePath(facts.file).suffixes)}"
         shutil.copyfile(model.path, self.folder / file)
         return ModelEntry(
             deployment=model.name,

@@ -40,7 +40,9 @@ def test_a_rounded_operator_computes_what_onnx_runtime_does(name: str) -> None:
     model = rounded_graph(case.steps, case.constants, case.shape, image, unrounded=case.unrounded)
     wanted = run_nodes(model, image)["logits"]
     found = np.asarray(computed(model, image))
-    assert (np.abs(found - wanted) > 1e-5 * float(np.abs(wanted).max())).mean() <= 0.005  # ties, by another order of sums
+    assert (
+        np.abs(found - wanted) > 1e-5 * float(np.abs(wanted).max())
+    ).mean() <= 0.005  # ties, by another order of sums
 
 
 def test_a_tensor_with_two_readers_is_dequantized_for_each() -> None:
