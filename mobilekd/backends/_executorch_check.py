@@ -55,8 +55,8 @@ def check(path: Path, file: PteFile, lowered: Lowered, qdq_onnx: Path, table: Qu
     for kernel in file.kernels:
         if _QUANTIZES in kernel.name:
             checker.kernel(kernel.numbers)
-    for one in lowered.outside:
-        checker.outside(one.operator, one.origin)
+    for left in lowered.outside:
+        checker.outside(left.operator, left.origin)
     return checker.finish(len(lowered.outside))
 
 

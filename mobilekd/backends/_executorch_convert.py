@@ -46,7 +46,7 @@ def _write_trace(model: "ModelProto", folder: Path) -> None:
 
     index = graph.index_qdq(model)
     public = graph.public_names(model, index)
-    real = {public.get(tensor, tensor): name for name, tensor in reversed(index.rounded.items())}
+    real = {public.get(tensor, tensor): name for name, tensor in reversed(tuple(index.rounded.items()))}
     (folder / TRACE).write_bytes(lower(model, list(real.values())).content)
     (folder / TRACED).write_text(json.dumps(list(real)), encoding="utf-8")
 

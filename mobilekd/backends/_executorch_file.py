@@ -42,7 +42,8 @@ def read_pte(path: Path) -> PteFile:
     file = deserialize_pte_binary(content)
     named = _named(file.named_data)
     payloads = file.program.backend_delegate_data
-    graphs, kernels = [], []
+    graphs: list[XnnGraph] = []
+    kernels: list[Kernel] = []
     for plan in file.program.execution_plan:
         for delegate in plan.delegates:
             if delegate.id != _XNNPACK:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from mobilekd.errors import StageError
 
 _MAGIC = b"XH00"
-_KINDS = (
-    "NONE Add FullyConnected Softmax Sigmoid StaticTranspose Clamp Conv2d Div StaticResizeBilinear2D StaticConstantPad"
-    " AvgPooling2d Minimum DepthwiseConv2d MaxPooling2d Multiply Subtract Floor Convert GlobalAvgPooling2d"
-    " StaticReshape ArgMaxPooling2d SquareRoot Ceiling Hardswish LeakyReLU Maximum Negate Square ELU Abs PReLU"
-    " Concatenate2 Concatenate3 Concatenate4 StaticSlice ScaledDotProductAttention BatchMatrixMultiply Concatenate5"
-    " ConvTranspose2d ReciprocalSquareRoot Log Gelu Tanh Exp Sin Copy Cos"
-).split()
+_KINDS = """
+    NONE Add FullyConnected Softmax Sigmoid StaticTranspose Clamp Conv2d Div StaticResizeBilinear2D StaticConstantPad
+    AvgPooling2d Minimum DepthwiseConv2d MaxPooling2d Multiply Subtract Floor Convert GlobalAvgPooling2d
+    StaticReshape ArgMaxPooling2d SquareRoot Ceiling Hardswish LeakyReLU Maximum Negate Square ELU Abs PReLU
+    Concatenate2 Concatenate3 Concatenate4 StaticSlice ScaledDotProductAttention BatchMatrixMultiply Concatenate5
+    ConvTranspose2d ReciprocalSquareRoot Log Gelu Tanh Exp Sin Copy Cos
+""".split()
 CONVOLUTIONS = ("Conv2d", "DepthwiseConv2d", "ConvTranspose2d")
 _PAIRS = ("Add", "Div", "Minimum", "Multiply", "Subtract", "Maximum", "PReLU", "BatchMatrixMultiply")
 # Slots of the inputs and of the output in each node's own table; those of one input and one output are (0,), 1.
@@ -43,7 +43,7 @@ _SLOTS: Mapping[str, tuple[tuple[int, ...], int]] = {
     "ScaledDotProductAttention": ((0, 1, 2, 3, 4), 5),
 }
 _TYPES = {1: "float32", 3: "int8", 5: "int32", 6: "int8", 7: "int32"}
-_STORED = {"float32": np.dtype("<f4"), "int8": np.dtype("i1"), "int32": np.dtype("<i4")}
+_STORED: Mapping[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int8": np.dtype("i1"), "int32": np.dtype("<i4")}
 _NO_VALUE = 2**32 - 1
 
 

@@ -37,4 +37,4 @@ class Names:
     def weight(self, layer: NodeProto) -> str | None:
         """Return the int8 weight of a layer."""
         found = self._index.weights.get(layer.input[1])
-        return found.input[0] if found is not None else None
+        return str(found.input[0]) if found is not None else None

@@ -338,7 +338,7 @@ RULES: Mapping[str, Rule] = {
     "Elu": lambda call: functional.elu(call[0], call.attribute("alpha", 1.0)),
     "Erf": _unary(torch.erf),
     "Exp": _unary(torch.exp),
-    "Expand": lambda call: call[0].expand(call.integers(1)).clone(),
+    "Expand": lambda call: call[0].expand(call.integers(1) or []).clone(),
     "Flatten": _flatten,
     "Gather": _gather,
     "Gelu": lambda call: functional.gelu(call[0], approximate=call.attribute("approximate", b"none").decode()),

@@ -1,4 +1,4 @@
-"""Core ML: an .mlpackage built from the trained Q/DQ graph. It runs on macOS and iOS only, so it is built and not run."""
+"""Core ML: an .mlpackage from the trained Q/DQ graph. It runs on macOS and iOS only, so it is built and not run."""
 
 from collections.abc import Mapping, Sequence
 from importlib import metadata, util

@@ -1,4 +1,4 @@
-"""Conversions of the torch backends within the test's process: importing their converters takes longer than using them."""
+"""Conversions of the torch backends within the test's process: importing a converter takes longer than using it."""
 
 from pathlib import Path
 
