@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 _RESCALES = "common::distributive_quantized_binary_op_scale_normalization"
-"""Divides the scales around a sum by one of them: 0.5, 1 and 1.25 then stand in the file where the table has its own."""
+"""Divides the scales around a sum by one of them: 0.5, 1 and 1.25 would stand in the file for those of the table."""
 
 
 def convert(order: Answer) -> Answer:

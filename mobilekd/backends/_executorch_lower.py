@@ -1,4 +1,4 @@
-"""A torch program as the bytes of a .pte file: all that XNNPACK takes in its delegates, the rest in portable kernels."""
+"""A torch program as the bytes of a .pte file: what XNNPACK takes in delegates, the rest in portable kernels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
