@@ -5,7 +5,6 @@ process of its own; so does every run, as of all backends.
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import sys
@@ -190,10 +189,8 @@ def _edge(model: Path, name: str, tensor: Any) -> TensorFacts:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Drop what ExecuTorch prints of the CPU and warns of itself while it loads: stdout and stderr are the user's."""
-    libc = ctypes.CDLL(None)
     sys.stdout.flush()
     sys.stderr.flush()
-    libc.fflush(None)
     kept, sink = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(sink, 1)
@@ -202,7 +199,6 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        libc.fflush(None)  # C buffers its lines: without this they come out behind our back, later
         for number, one in enumerate(kept, start=1):
             os.dup2(one, number)
             os.close(one)
