@@ -69,6 +69,7 @@ class Call:
         return next((helper.get_attribute_value(one) for one in self.node.attribute if one.name == name), default)
 
 
+CLAMPS = ("Relu", "Clip")
 Rule = Callable[[Call], Tensor | Sequence[Tensor]]
 
 
@@ -85,9 +86,10 @@ def check(node: NodeProto) -> None:
         )
 
 
-def compute(node: NodeProto, read: Read, constants: Constants) -> Sequence[Tensor]:
-    """Return what an operator writes."""
-    result = RULES[node.op_type](Call(node, read, constants))
+def compute(node: NodeProto, read: Read, constants: Constants, *, apart: bool = False) -> Sequence[Tensor]:
+    """Return what an operator writes; a clamp that stays apart is written with what nothing fuses."""
+    rule = _clamp_apart if apart else RULES[node.op_type]
+    result = rule(Call(node, read, constants))
     return (result,) if isinstance(result, Tensor) else result
 
 
@@ -149,11 +151,26 @@ def _gemm(call: Call) -> Tensor:
     return functional.linear(x, weight if call.attribute("transB", 0) else weight.t(), call.optional(2))
 
 
-def _clip(call: Call) -> Tensor:
+def _bounds(call: Call) -> tuple[float | None, float | None]:
     low, high = (float(call.constant(at)) if at < len(call) and call.node.input[at] else None for at in (1, 2))
+    return low, high
+
+
+def _clip(call: Call) -> Tensor:
+    low, high = _bounds(call)
     if low is not None and high is not None:
         return functional.hardtanh(call[0], low, high)
     return torch.clamp(call[0], low, high)
+
+
+def _clamp_apart(call: Call) -> Tensor:
+    """Return Relu or Clip as the larger and the smaller of two tensors."""
+    is_relu = call.node.op_type == "Relu"
+    low, high = (0.0, None) if is_relu else _bounds(call)
+    result = call[0]
+    if low is not None:
+        result = torch.maximum(result, torch.full_like(result, low))
+    return result if high is None else torch.minimum(result, torch.full_like(result, high))
 
 
 def _hard_sigmoid(call: Call) -> Tensor:

@@ -8,7 +8,7 @@ from onnx import ModelProto, helper
 from mobilekd.backends import _torch_program, _torch_rules
 from mobilekd.backends._torch_program import TorchProgram
 from mobilekd.errors import StageError
-from tests.backends import tiny
+from tests.backends import operators, tiny
 from tests.backends.operator_cases import CASES, Case
 from tests.backends.small_graphs import float_graph, rounded_graph, run_nodes
 
@@ -97,3 +97,16 @@ def test_layers_asked_for_in_float_have_their_weight_as_int8_times_scale() -> No
     exported = _torch_program.exported(model, ["logits"], in_float=["wide"])
     per_channel = [node for node in exported.graph.nodes if "dequantize_per_channel" in str(node.target)]
     assert len(per_channel) == 4
+
+
+def test_a_clamp_between_two_scales_is_written_with_what_xnnpack_does_not_fuse() -> None:
+    model = operators.network("relu_with_a_scale_of_its_own")
+    program = _torch_program.exported(model, ["logits"])
+    written = [str(node.target) for node, name in _torch_program.origins(list(program.graph.nodes)) if name == "x"]
+    assert "aten.maximum.default" in written
+    assert "aten.relu.default" not in written
+
+
+def test_a_clamp_between_two_scales_computes_what_it_did() -> None:
+    model, image = operators.network("relu_with_a_scale_of_its_own"), tiny.images(1, seed=2)
+    np.testing.assert_array_equal(computed(model, image), run_nodes(model, image)["logits"])
