@@ -19,7 +19,7 @@ class Names:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         quantizers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
-        self._rounded = {node.input[0]: public.get(node.input[0], node.input[0]) for node in quantizers}
+        self._rounded: dict[str, str] = {node.input[0]: public.get(node.input[0], node.input[0]) for node in quantizers}
         self._rounded |= {node.output[0]: self._rounded[node.input[0]] for node in quantizers}
 
     def operator(self, origin: str) -> NodeProto | None:

@@ -66,7 +66,7 @@ class TorchProgram(nn.Module):
         self._weights = {name: node for name, node in index.weights.items() if name not in kept}
         self._constants |= {name: graph.dequantized(index.weights[name], index) for name in kept & index.weights.keys()}
         self._pairs = {name: self._pair(index.maker[name]) for name in index.rounded}
-        self._apart = frozenset(self._clamps_with_two_scales())
+        self._apart = frozenset(self._with_two_scales())
         self._buffers_of: dict[str, str] = {}
         for node in self._nodes:
             _torch_rules.check(node)
@@ -110,16 +110,19 @@ class TorchProgram(nn.Module):
     def _pair(self, node: NodeProto) -> Pair:
         return Pair(node.input[0], *self._grid(node))
 
-    def _clamps_with_two_scales(self) -> Iterator[str]:
-        """Yield the clamps that read a rounded tensor and whose result is rounded at another scale.
+    def _with_two_scales(self) -> Iterator[str]:
+        """Yield the clamps and concatenations of rounded tensors that are not all on the scale of the result.
 
-        XNNPACK fuses a clamp into the convolution or sum before it, and with it drops the first of two roundings.
+        XNNPACK fuses a clamp into the convolution or sum before it, and with it drops the first of two roundings; a
+        concatenation copies integers.
         """
         written = {node.input[0]: self._grid(node) for node in self._nodes if node.op_type == "QuantizeLinear"}
         for node in self._nodes:
-            pair = self._pairs.get(node.input[0]) if node.op_type in _torch_rules.CLAMPS else None
-            if pair is not None and written.get(node.output[0]) not in (None, (pair.scale, pair.zero_point)):
-                yield node.output[0]
+            if node.op_type in _torch_rules.STAYS_APART:
+                pairs = [self._pairs[name] for name in node.input if name in self._pairs]
+                scales = {(pair.scale, pair.zero_point) for pair in pairs} | {written.get(node.output[0])}
+                if pairs and None not in scales and len(scales) > 1:
+                    yield node.output[0]
 
     def _grid(self, node: NodeProto) -> tuple[float, int]:
         """Return the one scale of a Q or DQ node, a float32 as a Python number, and its zero point."""

@@ -1,75 +1,18 @@
 """Which ONNX operator is written how in torch: the one table of the torch programs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, numpy_helper
 from torch import Tensor
 from torch.nn import functional
 
+from mobilekd.backends._torch_call import Call, Constants, Read
 from mobilekd.errors import StageError
 
-Read = Callable[[str], Tensor]
-Constants = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One operator and how to read what flows into it."""
-
-    node: NodeProto
-    read: Read
-    constants: Constants
-
-    def __getitem__(self, at: int) -> Tensor:
-        """Return an input as a tensor."""
-        return self.read(self.node.input[at])
-
-    def __len__(self) -> int:
-        """Return how many inputs there are, absent optional ones at the end left out."""
-        given = [at for at, name in enumerate(self.node.input) if name]
-        return given[-1] + 1 if given else 0
-
-    def all(self) -> list[Tensor]:
-        """Return every input as a tensor."""
-        return [self.read(name) for name in self.node.input]
-
-    def optional(self, at: int) -> Tensor | None:
-        """Return an input, None where it is not given."""
-        return self[at] if at < len(self) else None
-
-    def integers(self, at: int, attribute: str = "") -> list[int] | None:
-        """Return a constant input as integers, or the attribute that older operator sets have; None without either.
-
-        Raises:
-            StageError: The input is computed, not constant.
-        """
-        if at < len(self) and self.node.input[at]:
-            return [int(one) for one in self.constant(at).reshape(-1)]
-        found = self.attribute(attribute, None)
-        return None if found is None else [int(one) for one in found]
-
-    def constant(self, at: int) -> NDArray[Any]:
-        """Return a constant input.
-
-        Raises:
-            StageError: It is computed.
-        """
-        name = self.node.input[at]
-        if name not in self.constants:
-            raise StageError(f"{self.node.op_type} {self.node.name}: its input {name!r} must be constant")
-        return self.constants[name]
-
-    def attribute(self, name: str, default: Any) -> Any:
-        """Return an attribute."""
-        return next((helper.get_attribute_value(one) for one in self.node.attribute if one.name == name), default)
-
-
-CLAMPS = ("Relu", "Clip")
 Rule = Callable[[Call], Tensor | Sequence[Tensor]]
 
 
@@ -87,8 +30,8 @@ def check(node: NodeProto) -> None:
 
 
 def compute(node: NodeProto, read: Read, constants: Constants, *, apart: bool = False) -> Sequence[Tensor]:
-    """Return what an operator writes; a clamp that stays apart is written with what nothing fuses."""
-    rule = _clamp_apart if apart else RULES[node.op_type]
+    """Return what an operator writes; one that stays apart is written with what XNNPACK does not take for integers."""
+    rule = _APART[node.op_type] if apart else RULES[node.op_type]
     result = rule(Call(node, read, constants))
     return (result,) if isinstance(result, Tensor) else result
 
@@ -171,6 +114,12 @@ def _clamp_apart(call: Call) -> Tensor:
     if low is not None:
         result = torch.maximum(result, torch.full_like(result, low))
     return result if high is None else torch.minimum(result, torch.full_like(result, high))
+
+
+def _concat_apart(call: Call) -> Tensor:
+    """Return Concat with a sum with 0 before it: in int8 XNNPACK wants one scale, and does not load another."""
+    first, *others = call.all()
+    return torch.cat([first + torch.zeros_like(first), *others], call.attribute("axis", 0))
 
 
 def _hard_sigmoid(call: Call) -> Tensor:
@@ -404,3 +353,7 @@ RULES: Mapping[str, Rule] = {
     "Transpose": lambda call: call[0].permute(call.attribute("perm", list(range(call[0].dim()))[::-1])),
     "Unsqueeze": _unsqueeze,
 }
+
+_APART: Mapping[str, Rule] = {"Relu": _clamp_apart, "Clip": _clamp_apart, "Concat": _concat_apart}
+STAYS_APART = frozenset(_APART)
+"""Operators that are written otherwise where what they read and what they write have more than one scale."""
