@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mobilekd.release.manifest import Preprocessing
 
 SCHEMA = "mobilekd.bench/1"
-_LONE_MODELS = {".tflite": "tflite", ".onnx": "onnxruntime", ".mnn": "mnn", ".engine": "tensorrt"}
+_LONE_MODELS = {".tflite": "tflite", ".onnx": "onnxruntime", ".mnn": "mnn", ".engine": "tensorrt", ".pte": "executorch"}
 _SUBJECTS = f"give a bundle, its folder, or a model file ({', '.join(_LONE_MODELS)})"
 
 

@@ -20,7 +20,7 @@ from mobilekd.wiring import expand
 
 _LOW_DISK_BYTES = 5_000_000_000
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+).*extra == ['\"]([a-z]+)['\"]")
-_USER_EXTRAS = ("train", "onnx", "tflite", "mnn", "tensorrt")
+_USER_EXTRAS = ("train", "onnx", "tflite", "mnn", "tensorrt", "executorch", "coreml")
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,14 +195,15 @@ def strip_qdq(model: ModelProto) -> ModelProto:
         kept.input[:] = [public.get(name, name) for name in inputs]
         kept.output[:] = [public.get(name, name) for name in node.output]
         used.update(kept.input)
-    dequantized = {node.input[0]: _dequantized(node, index) for node in index.weights.values()}
-    for name, value in {**index.constants, **dequantized}.items():
+    real = {node.input[0]: dequantized(node, index) for node in index.weights.values()}
+    for name, value in {**index.constants, **real}.items():
         if name in used:
             stripped.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
     return stripped
 
 
-def _dequantized(node: NodeProto, index: QdqIndex) -> NDArray[np.float32]:
+def dequantized(node: NodeProto, index: QdqIndex) -> NDArray[np.float32]:
+    """Return int8 x scale of the weight that a DequantizeLinear reads."""
     integers = index.constants[node.input[0]].astype(np.float32)
     scale = index.constants[node.input[1]].astype(np.float32).reshape(-1)
     axis = next((helper.get_attribute_value(one) for one in node.attribute if one.name == "axis"), 0)

@@ -47,6 +47,7 @@ def test_the_shipped_profiles_are_those_of_the_documentation() -> None:
     assert set(config.shipped_names("devices")) == {
         "android-arm64",
         "android-arm64-v9",
+        "android-executorch",
         "host",
         "jetson-orin",
         "linux-arm64",

@@ -214,7 +214,7 @@ def lack_of(model: Measured, place: Place) -> str:
         return model.facts.note or "can't run"
     if has_runtime(model) or place.kind == "host":
         return ""
-    return f"{model.facts.deployment['backend']} has no runtime for devices"
+    return f"not measured on the {place.kind}: mkdrun has no {model.facts.deployment['backend']}"
 
 
 def not_measured(model: Measured, place: Place) -> Row:

@@ -167,7 +167,7 @@ class _ModelWriter:
     def write(self, model: Deployed) -> ModelEntry:
         """Return the manifest entry of a model, its files written."""
         facts = model.facts
-        file = f"models/{model.name}{PurePath(facts.file).suffix}"
+        file = f"models/{model.name}{''.join(PurePath(facts.file).suffixes)}"
         self.added[model.name] = write_model(model.path, self.folder / file, self.card)
         reference = self._reference(model, self.folder / file) if facts.runnable else None
         return ModelEntry(

@@ -125,7 +125,7 @@ def test_rows_keep_the_order_of_the_models(emulated: Row) -> None:
 @pytest.mark.parametrize(
     ("name", "note"),
     [
-        ("tensorrt-int8", "tensorrt has no runtime for devices"),
+        ("tensorrt-int8", "not measured on the emulator: mkdrun has no tensorrt"),
         ("no-gpu", "built, not run: no GPU on this host"),
     ],
 )
