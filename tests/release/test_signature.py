@@ -12,12 +12,13 @@ import pytest
 from mobilekd.artifacts import canonical_json, digest_file
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release import bundle, signature
-from mobilekd.release.archive import read_archive, write_archive
+from mobilekd.release.archive import MAX_FILES, read_archive, write_archive
 from mobilekd.release.bundle import verify
 from mobilekd.release.reruns import NO_RUNS
 from mobilekd.release.sign import sign_bundle
 from mobilekd.release.signature import Trust
 from mobilekd.release.signing_keys import PrivateKey, read_private_key, write_key_pair
+from mobilekd.release.statement import parse_statement, statement_of, statement_text
 
 from .hostile.site import seal
 from .test_bundle import MustNotRun
@@ -229,3 +230,9 @@ def _write_at(stream: object, at: int, content: bytes) -> None:
     stream.seek(at)  # type: ignore[attr-defined]
     stream.write(content)  # type: ignore[attr-defined]
     stream.flush()  # type: ignore[attr-defined]
+
+
+def test_a_statement_of_as_many_files_as_a_bundle_may_hold_is_read():
+    files = {f"f{number}": "0" * 64 for number in range(MAX_FILES)}
+    payload = statement_text(statement_of("0" * 64, files, {})).encode()
+    assert parse_statement(payload, "x.sig.json").files == files
