@@ -95,7 +95,13 @@ def test_the_subjects_are_the_archive_and_every_file(desk: Desk):
     assert desk.statement()["subject"] == [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in subjects]
 
 
-def test_the_predicate_says_what_was_built_with_which_tools(desk: Desk):
+def test_the_predicate_is_the_provenance_of_the_build(desk: Desk):
+    assert desk.statement()["predicate"] == json.loads((desk.folder / "provenance.json").read_text())
+
+
+def test_the_predicate_of_a_bundle_without_provenance_says_what_was_built_with_which_tools(desk: Desk):
+    _take_away(desk.folder, "provenance.json")
+    sign_bundle(desk.folder, desk.key, desk.signature)
     predicate = json.loads(json.dumps(desk.statement()["predicate"]))
     assert predicate["buildDefinition"] == {
         "buildType": "urn:mobilekd:build:1",
@@ -104,19 +110,21 @@ def test_the_predicate_says_what_was_built_with_which_tools(desk: Desk):
     assert predicate["runDetails"]["builder"]["version"]["tflite"] == "1.2.3"
 
 
-def test_the_predicate_of_the_build_is_signed_where_there_is_one(desk: Desk):
-    predicate = {"buildDefinition": {"buildType": "urn:x"}, "runDetails": {"builder": {"id": "urn:y"}}}
-    _add(desk.folder, "provenance.json", canonical_json(predicate).encode())
-    sign_bundle(desk.folder, desk.key, desk.signature)
-    assert desk.statement()["predicate"] == predicate
-
-
 def _add(folder: Path, name: str, content: bytes) -> None:
     """Add a file to a bundle, and make its digests fit."""
     (folder / name).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     entry = {"path": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     manifest["files"] = sorted([*manifest["files"], entry], key=lambda one: one["path"])
+    (folder / "manifest.json").write_text(canonical_json(manifest))
+    seal(folder)
+
+
+def _take_away(folder: Path, name: str) -> None:
+    """Take a file out of a bundle, and make its digests fit."""
+    (folder / name).unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = [one for one in manifest["files"] if one["path"] != name]
     (folder / "manifest.json").write_text(canonical_json(manifest))
     seal(folder)
 
