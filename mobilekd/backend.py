@@ -121,6 +121,8 @@ class Backend(Protocol):
     """Distributions whose versions enter the key of a conversion."""
     toolchains: ClassVar[tuple[str, ...]]
     """Isolated environments that the backend converts in; the digests of their locks enter the key of a conversion."""
+    depends_on_machine: ClassVar[bool]
+    """Whether `convert` writes something else on a host of another architecture, which then enters the key too."""
     output_parity_steps: ClassVar[float]
     """Largest logit error, in output steps, that is rounding and not drift, on the reference pair."""
 

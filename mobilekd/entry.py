@@ -10,7 +10,7 @@ from typing import Any
 from mobilekd.artifacts import digest_file, files_below
 
 SCHEMA = "mobilekd.cache_entry/1"
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading a damaged record may raise."""
 
 

@@ -12,11 +12,10 @@ from mobilekd.cache import full_disk_is_told
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release.archive import name_fault, write_archive
 from mobilekd.release.bundle import open_checked
+from mobilekd.release.signature import check_is_of, signature_path
 from mobilekd.store.channel import Channel, File, Release, channel_name, channels, move_channel, read_channel
 from mobilekd.store.interface import ObjectStore
 from mobilekd.store.objects import MISSING, check_object, fetch_object, object_name, put_object
-
-SIGNATURE_SUFFIX = ".sig.json"
 
 _SHORTEST_PREFIX = 8
 
@@ -74,7 +73,8 @@ def publish(bundle: Path, store: ObjectStore, options: PublishOptions) -> Publis
 
     Raises:
         ConfigError: There is no bundle or signature, or the channel may not have this name.
-        VerificationError: The bundle is not what was packed, or the store does not give back what was put.
+        VerificationError: The bundle is not what was packed, its signature is of another, or the store does not give
+            back what was put.
     """
     channel_name(options.channel)
     with _sources(bundle, options) as (release, sources):
@@ -112,14 +112,14 @@ def fetch(store: ObjectStore, channel: str, digest: str, out: Path) -> Fetched:
         with full_disk_is_told(out):
             out.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".mobilekd-fetch-", dir=out) as beside:
-                fresh = [Path(beside) / archive.name, Path(beside) / _with_suffix(archive).name]
+                fresh = [Path(beside) / archive.name, Path(beside) / signature_path(archive).name]
                 fresh = fresh[: len(release.files())]
                 for path, file in zip(fresh, release.files(), strict=True):
                     fetch_object(store, file.sha256, path, file.bytes)
                 *_, bundle = open_checked(fresh[0])
                 if bundle != release.bundle:
                     raise VerificationError(f"{store.url}: {channel}: holds the bundle {bundle}, not {release.bundle}")
-                signature = _with_suffix(archive) if release.signature else None
+                signature = signature_path(archive) if release.signature else None
                 _place(fresh, archive, signature)
     except (PermissionError, NotADirectoryError, FileExistsError) as cause:
         raise ConfigError(f"{cause.filename} can't be written: {cause.strerror}", hint="choose --out DIR") from cause
@@ -194,6 +194,8 @@ def _sources(bundle: Path, options: PublishOptions) -> Iterator[tuple[Release, l
             write_archive(bundle, archive)
         signature = _signature(bundle, options)
         files = [File(sha256=digest_file(path), bytes=path.stat().st_size) for path in (archive, signature) if path]
+        if signature:
+            check_is_of(signature, files[0].sha256)
         release = Release(
             name=name,
             bundle=digest,
@@ -206,15 +208,11 @@ def _sources(bundle: Path, options: PublishOptions) -> Iterator[tuple[Release, l
 
 def _signature(bundle: Path, options: PublishOptions) -> Path | None:
     if options.signature is None:
-        beside = _with_suffix(bundle)
+        beside = signature_path(bundle)
         return beside if beside.is_file() else None
     if not options.signature.is_file():
         raise ConfigError(f"--signature {options.signature}: there is no such file", hint="mobilekd bundle sign --help")
     return options.signature
-
-
-def _with_suffix(path: Path) -> Path:
-    return path.with_name(path.name + SIGNATURE_SUFFIX)
 
 
 def _put(store: ObjectStore, path: Path, sha256: str) -> tuple[str, str]:
@@ -287,7 +285,7 @@ def _check_whole(store: ObjectStore, release: Release) -> None:
 def _place(fresh: list[Path], archive: Path, signature: Path | None) -> None:
     """Rename what was got into its place, the signature first; one of an older archive does not stay."""
     if signature is None:
-        _with_suffix(archive).unlink(missing_ok=True)
+        signature_path(archive).unlink(missing_ok=True)
     else:
         fresh[1].replace(signature)
     fresh[0].replace(archive)

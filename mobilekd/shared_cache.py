@@ -127,7 +127,7 @@ class SharedCache:
         except ConfigError as cause:
             self._is_read_only = True
             self._note(f"nothing is put into the shared cache: {cause.message}")
-        except StoreError as cause:
+        except (StoreError, VerificationError) as cause:
             self._turn_off(cause.message)
 
     def facts(self) -> dict[str, Any] | None:
@@ -226,14 +226,11 @@ UNSHARED = SharedCache()
 
 def files_of(store: ObjectStore, name: str) -> tuple[str, ...] | None:
     """Return the digests that the record of a stage names; None where it can't be read."""
-    found = read_document(store, name)
-    _, stage, file = name.split("/")
+    stage, _, file = name.removeprefix(STAGES).rpartition("/")
     try:
-        return (
-            tuple(one.sha256 for one in _parse(found[0], stage, file.removesuffix(".json")).files.values())
-            if found
-            else ()
-        )
+        found = read_document(store, name)
+        files = _parse(found[0], stage, file.removesuffix(".json")).files if found else {}
+        return tuple(one.sha256 for one in files.values())
     except VerificationError:
         return None
 
@@ -276,7 +273,7 @@ def _parse(content: bytes, stage: str, key: str) -> SharedEntry:
             digest=str(record["digest"]),
             files=files,
             created=datetime.fromisoformat(record["created"]).isoformat(timespec="seconds"),
-            seconds=float(record["seconds"]),
+            seconds=round(float(record["seconds"]) * 1000) / 1000,  # refuses NaN, which no entry can hold
         )
         fault = _fault(shared, record["schema"], stage, key)
     except UNREADABLE as cause:

@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobilekd.artifacts import Bundle, MadeBy, Student
+from mobilekd.artifacts import Bundle, MadeBy, SimplifiedModel, Student
+from mobilekd.config import load_profile
 from mobilekd.keys import differences, key_of, key_parts, made_by
 from mobilekd.stage import GIVEN, Inputs
+from mobilekd.stages.convert import Convert
 from mobilekd.stages.data import Data
 from mobilekd.stages.distill import Distill
 from tests.toys import Deploy, Measure, Toy
@@ -79,3 +81,25 @@ def test_where_checkpoints_of_extra_teachers_lie_is_not_recorded() -> None:
 def test_a_folder_that_is_downloaded_into_has_no_recorded_digest() -> None:
     assert Data(source="cifar10", path="x", download=True).recorded_sources({"path": "a"}) == {}
     assert Data(source="cifar10", path="x").recorded_sources({"path": "a"}) == {"path": "a"}
+
+
+def conversion_key(profile: str, label: str) -> str:
+    stage = next(one for one in Convert().for_profile(load_profile(profile)) if one.label() == label)
+    return key_of(key_parts(stage, Inputs([SimplifiedModel(Path("model"), "a" * 64)]), str))
+
+
+@pytest.mark.parametrize(
+    ("profile", "label", "keys"),
+    [("jetson-orin", "convert:tensorrt-int8", 2), ("android-arm64", "convert:mnn-int8", 1)],
+)
+def test_a_conversion_that_another_architecture_does_otherwise_has_another_key_there(
+    monkeypatch: pytest.MonkeyPatch, profile: str, label: str, keys: int
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    here = conversion_key(profile, label)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert len({here, conversion_key(profile, label)}) == keys
+
+
+def test_the_machine_of_a_conversion_is_no_digest_of_its_provenance() -> None:
+    assert Convert().recorded_sources({"machine": "x86_64", "lock": "a"}) == {"lock": "a"}

@@ -21,6 +21,7 @@ class Coreml:
     kernels: ClassVar[tuple[str, ...]] = ("default",)
     tools: ClassVar[tuple[str, ...]] = ("coremltools", "torch", "torchao", "onnx")
     toolchains: ClassVar[tuple[str, ...]] = ()
+    depends_on_machine: ClassVar[bool] = False
     output_parity_steps: ClassVar[float] = 1.0
 
     def missing(self) -> str | None:

@@ -32,6 +32,7 @@ class Executorch:
     kernels: ClassVar[tuple[str, ...]] = ("xnnpack",)
     tools: ClassVar[tuple[str, ...]] = ("executorch", "torch", "torchao", "onnx")
     toolchains: ClassVar[tuple[str, ...]] = ()
+    depends_on_machine: ClassVar[bool] = False
     output_parity_steps: ClassVar[float] = 1.0
 
     def missing(self) -> str | None:

@@ -41,6 +41,7 @@ class Mnn:
     kernels: ClassVar[tuple[str, ...]] = ("default",)
     tools: ClassVar[tuple[str, ...]] = ("mnn", "onnx")
     toolchains: ClassVar[tuple[str, ...]] = ()
+    depends_on_machine: ClassVar[bool] = False
     output_parity_steps: ClassVar[float] = 1.0
 
     def missing(self) -> str | None:

@@ -35,6 +35,7 @@ class Onnxruntime:
     kernels: ClassVar[tuple[str, ...]] = ("default",)
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     toolchains: ClassVar[tuple[str, ...]] = ()
+    depends_on_machine: ClassVar[bool] = False
     output_parity_steps: ClassVar[float] = 1.0
 
     def missing(self) -> str | None:

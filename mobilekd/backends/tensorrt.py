@@ -39,6 +39,7 @@ class Tensorrt:
     kernels: ClassVar[tuple[str, ...]] = ("default",)
     tools: ClassVar[tuple[str, ...]] = ("onnx", "tensorrt", "tensorrt_rtx")
     toolchains: ClassVar[tuple[str, ...]] = ()
+    depends_on_machine: ClassVar[bool] = True
     output_parity_steps: ClassVar[float] = 1.0
 
     def missing(self) -> str | None:

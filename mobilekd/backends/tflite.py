@@ -28,6 +28,7 @@ class Tflite:
     kernels: ClassVar[tuple[str, ...]] = ("xnnpack", "builtin", "reference")
     tools: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "onnx")
     toolchains: ClassVar[tuple[str, ...]] = ()
+    depends_on_machine: ClassVar[bool] = False
     output_parity_steps: ClassVar[float] = 3.0
 
     def missing(self) -> str | None:

@@ -5,7 +5,6 @@ releases are compared image by image, and class by class, without the data and w
 """
 
 import hashlib
-import io
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilekd.errors import ConfigError, VerificationError
+from mobilekd.release.arrays import array_of
 from mobilekd.release.files import BundleFiles
 from mobilekd.release.manifest import FileEntry, Manifest
 
@@ -128,18 +128,11 @@ def _read(files: BundleFiles, entry: FileEntry, classes: int, images: int | None
     where = f"{files.path}: {entry.path}"
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise VerificationError(f"{where}: was changed after the bundle was built", hint="build it again")
-    stream = io.BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(stream)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    except ValueError as cause:
-        raise VerificationError(f"{where}: not an array of numbers: {cause}") from cause
-    body = content[stream.tell() :]
-    if version != (1, 0) or dtype != np.dtype("<u2") or shape != (len(body) // 2,) or len(body) % 2:
-        raise VerificationError(f"{where}: holds {dtype} {list(shape)}, expected uint16 [images]")
-    answers: Classes = np.frombuffer(body, "<u2").astype(np.uint16)
+    answers: Classes = array_of(content, "<u2", where).astype(np.uint16)
+    if answers.ndim != 1 or not len(answers):
+        raise VerificationError(f"{where}: holds uint16 {list(answers.shape)}, expected one class for each image")
     if images is not None and len(answers) != images:
         raise VerificationError(f"{where}: {len(answers)} answers for {images} images")
-    if len(answers) and answers.max() >= classes:
+    if answers.max() >= classes:
         raise VerificationError(f"{where}: answers class {answers.max()}, there are {classes}")
     return answers

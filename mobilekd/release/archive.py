@@ -114,15 +114,15 @@ def write_archive(folder: Path, out: Path) -> None:
             raise StageError(f"{name}: {size} bytes, a bundle holds files up to {MAX_FILE_BYTES}")
         entries.append(Entry(name, size, _crc(_chunks(folder / name, 0, size)), offset))
         offset = entries[-1].data_offset + size
-    if offset > MAX_BUNDLE_BYTES:
-        raise StageError(f"the bundle has {offset} bytes, allowed are {MAX_BUNDLE_BYTES}")
+    total = offset + sum(_CENTRAL.size + len(entry.name) for entry in entries) + _END.size
+    if total > MAX_BUNDLE_BYTES:
+        raise StageError(f"the bundle has {total} bytes, allowed are {MAX_BUNDLE_BYTES}")
     with out.open("wb") as stream:
         for entry in entries:
             stream.write(_local_header(entry))
             for chunk in _chunks(folder / entry.name, 0, entry.size):
                 stream.write(chunk)
-        stream.write(b"".join(map(_central_record, entries)))
-        stream.write(_end_record(entries, offset))
+        stream.write(b"".join((*map(_central_record, entries), _end_record(entries, offset))))
 
 
 def read_archive(path: Path) -> tuple[Entry, ...]:

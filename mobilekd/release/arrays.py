@@ -7,8 +7,10 @@ it; here a pattern reads the header, and the shape must account for every byte.
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mobilekd.backend import Float32
 from mobilekd.errors import VerificationError
@@ -34,13 +36,27 @@ def read_float32(path: Path, where: str) -> Float32:
     """
     if (size := path.stat().st_size) > MAX_ARRAY_BYTES:
         raise VerificationError(f"{where}: {size} bytes, an array of a bundle has at most {MAX_ARRAY_BYTES}")
-    content = path.read_bytes()
+    values: Float32 = array_of(path.read_bytes(), "<f4", where).astype(np.float32)
+    return values
+
+
+def array_of(content: bytes, kind: str, where: str) -> NDArray[Any]:
+    """Return the array of a file's content.
+
+    Args:
+        content: All of the file.
+        kind: What it must hold, as numpy writes it: "<f4".
+        where: What to call it in a message.
+
+    Raises:
+        VerificationError: It is not an array of this kind.
+    """
     header = _HEADER.match(content[:_MAX_HEADER_BYTES])
     if header is None or int.from_bytes(content[8:10], "little") != header.end() - 10:
         raise VerificationError(f"{where}: not an array as numpy.save writes it")
-    kind, shape = header[1].decode("latin-1"), tuple(int(axis) for axis in re.findall(rb"\d+", header[2]))
-    if kind != "<f4":
-        raise VerificationError(f"{where}: holds {kind!r}, expected float32")
-    if size != header.end() + 4 * math.prod(shape):
-        raise VerificationError(f"{where}: {size} bytes, its shape {list(shape)} says otherwise")
-    return np.frombuffer(content, "<f4", offset=header.end()).reshape(shape).astype(np.float32)
+    got, shape = header[1].decode("latin-1"), tuple(int(axis) for axis in re.findall(rb"\d+", header[2]))
+    if got != kind:
+        raise VerificationError(f"{where}: holds {got!r}, expected {np.dtype(kind).name}")
+    if len(content) != header.end() + np.dtype(kind).itemsize * math.prod(shape):
+        raise VerificationError(f"{where}: {len(content)} bytes, its shape {list(shape)} says otherwise")
+    return np.frombuffer(content, kind, offset=header.end()).reshape(shape)

@@ -17,6 +17,7 @@ from mobilekd.release.evidence import Evidence, Trained
 from mobilekd.release.licences import NOT_STATED, tool_licence
 from mobilekd.release.manifest import FileEntry, Manifest, ModelEntry
 from mobilekd.release.provenance import DATA_SET, PROVENANCE, Provenance
+from mobilekd.versions import ABSENT
 
 BOM = "sbom.cdx.json"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:mobilekd:sbom")
@@ -50,7 +51,8 @@ def bom_document(evidence: Evidence, manifest: Manifest, provenance: Provenance)
     """Return the bill of materials."""
     files = {entry.path: entry for entry in manifest.files}
     models_licence = manifest.licences[0].licence
-    tools = dict(sorted({**provenance.tools, **_writers(manifest)}.items()))
+    known = {**provenance.tools, **_writers(manifest)}
+    tools = {name: version for name, version in sorted(known.items()) if version != ABSENT}
     networks = [_network(_TEACHER, evidence.teacher), _network(_STUDENT, evidence.student)]
     models = [_model(model, files[model.file], models_licence) for model in manifest.models]
     components = [

@@ -21,7 +21,8 @@ from mobilekd.release.diff_cost import CostChange, OperatorChange, cost_changes,
 from mobilekd.release.diff_table import TableChange, table_change
 from mobilekd.release.evidence import Latency
 from mobilekd.release.files import BundleFiles
-from mobilekd.release.manifest import LATENCY, MAX_MANIFEST_BYTES, DatasetEntry, Manifest
+from mobilekd.release.gate_facts import MAX_LATENCY_BYTES
+from mobilekd.release.manifest import LATENCY, DatasetEntry, Manifest
 
 SCHEMA = "mobilekd.diff/1"
 _TABLE = "quant_table.json"
@@ -89,7 +90,7 @@ def diff(old: Path, new: Path) -> Diff:
     opened = (open_checked(old), open_checked(new))
     (old_files, was, _, old_digest), (new_files, now, _, new_digest) = opened
     answers = [read_answers(files, manifest) if carries_answers(manifest) else None for files, manifest, _, _ in opened]
-    not_compared = why_not_compared(answers[0], answers[1])
+    not_compared = why_not_compared(answers[0], answers[1]) or _other_images(was.dataset, now.dataset)
     latencies = (_latency(old_files), _latency(new_files))
     licences = [Counter(f"{one.covers}: {one.licence}" for one in one.licences) for one in (was, now)]
     return Diff(
@@ -107,6 +108,12 @@ def diff(old: Path, new: Path) -> Diff:
     )
 
 
+def _other_images(old: DatasetEntry, new: DatasetEntry) -> str:
+    """Return that the test splits differ, where both are known: equal labels may stand beside other images."""
+    is_other = bool(old.test_files and new.test_files) and old.test_files != new.test_files
+    return "they were tested on other images of the same classes" if is_other else ""
+
+
 def _side(path: Path, manifest: Manifest, digest: str) -> Side:
     total = sum(one.bytes for one in manifest.files)
     return Side(str(path), digest, manifest.mobilekd, manifest.pipeline, manifest.profile.name, total)
@@ -114,7 +121,7 @@ def _side(path: Path, manifest: Manifest, digest: str) -> Side:
 
 def _latency(files: BundleFiles) -> Latency:
     try:
-        return Latency.model_validate_json(files.read(LATENCY, limit_bytes=MAX_MANIFEST_BYTES))
+        return Latency.model_validate_json(files.read(LATENCY, limit_bytes=MAX_LATENCY_BYTES))
     except ValidationError as cause:
         raise VerificationError(f"{files.path}: {LATENCY}: does not read: {cause}") from cause
 

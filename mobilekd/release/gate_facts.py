@@ -25,7 +25,7 @@ from mobilekd.release.manifest import (
 
 Row = Mapping[str, Any]
 
-_MAX_LATENCY_BYTES = 256 << 20  # 60 s of runs of 0.1 ms are 12 MB of samples a model
+MAX_LATENCY_BYTES = 256 << 20  # 60 s of runs of 0.1 ms are 12 MB of samples a model
 _ROLES = {"Teacher": "teacher", "Student": "student"}
 
 
@@ -140,7 +140,7 @@ def _parity_rows(files: BundleFiles, manifest: Manifest) -> list[Row]:
 
 def _latency_rows(files: BundleFiles) -> list[Row]:
     try:
-        latency = Latency.model_validate_json(files.read(LATENCY, limit_bytes=_MAX_LATENCY_BYTES))
+        latency = Latency.model_validate_json(files.read(LATENCY, limit_bytes=MAX_LATENCY_BYTES))
     except ValidationError as cause:
         raise VerificationError(
             f"{files.path}: {LATENCY}: does not read: {cause}", hint=f"{MEASUREMENTS_MANIFEST} is of the same build"

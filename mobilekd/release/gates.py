@@ -208,7 +208,7 @@ class Allowed:
         """Return one row for the bundle."""
         del against
         allowed = ", ".join(limit)
-        if facts.licences is None:
+        if not facts.licences:
             yield Gate(key, "", "not measured", None, limit, "-", allowed, "", "", "build the bundle")
             return
         counted = [one for one in facts.licences if not one.covers.startswith(_TOOL)]

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from mobilekd.artifacts import Artifact, Dataset, MadeBy, canonical_json
@@ -45,7 +45,7 @@ class Descriptor(_Record):
     """Something with a digest."""
 
     name: str
-    digest: dict[Literal["sha256"], str]
+    digest: dict[Literal["sha256"], str] = Field(min_length=1)
 
     @property
     def sha256(self) -> str:

@@ -68,7 +68,7 @@ def signature_path(bundle: Path) -> Path:
         >>> signature_path(Path("dist/x.mobilekd.zip")).as_posix()
         'dist/x.mobilekd.zip.sig.json'
     """
-    here = bundle if bundle.name else bundle.resolve()
+    here = bundle.resolve() if bundle.name in {"", ".."} else bundle
     return here.with_name(f"{here.name}{SUFFIX}")
 
 
@@ -102,6 +102,22 @@ def check_signature(bundle: Path, trust: Trust) -> Signed:
     if not bundle.is_dir():
         _check_archive(bundle, statement)
     return Signed(SignatureReport("checked", str(path), signer.keyid, str(signer.path)), statement.files)
+
+
+def check_is_of(path: Path, archive: str) -> None:
+    """Refuse a signature file of another archive than the one with this sha256; who signed is not checked.
+
+    Raises:
+        VerificationError: It is of another one, or no signature file; names it.
+    """
+    envelope = parse_envelope(read_limited(path, MAX_ENVELOPE_BYTES), str(path))
+    signed = parse_statement(envelope.payload, str(path)).archive
+    if signed != archive:
+        raise VerificationError(
+            f"{path}: is of another archive: sha256 is {archive}, signed was {signed}",
+            hint="sign this one: mobilekd bundle sign",
+            code="MKD-704",
+        )
 
 
 def check_subjects(files: BundleFiles, signed: Mapping[str, str]) -> None:

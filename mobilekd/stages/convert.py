@@ -9,6 +9,9 @@ from mobilekd.backend import Backend, Conversion
 from mobilekd.plugins import BACKENDS
 from mobilekd.profile import Deployment, Profile, Target
 from mobilekd.stage import Context, Inputs, Stage
+from mobilekd.versions import machine
+
+_MACHINE = "machine"
 
 
 class Convert(Stage):
@@ -43,11 +46,17 @@ class Convert(Stage):
         return (line,) if line else ()
 
     def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
-        """Return what of a backend can change its output and is no installed package: the lock of its toolchain."""
+        """Return what of a backend can change its output and is no package: locks of toolchains, this host's kind."""
         from mobilekd.toolchain import lock_digest
 
         del scan
-        return {name: lock_digest(name) for name in self._backend().toolchains}
+        backend = self._backend()
+        locks = {name: lock_digest(name) for name in backend.toolchains}
+        return {**locks, _MACHINE: machine()} if backend.depends_on_machine else locks
+
+    def recorded_sources(self, sources: Mapping[str, str]) -> dict[str, str]:
+        """Return digests alone: the machine has a place of its own in provenance.json."""
+        return {name: digest for name, digest in sources.items() if name != _MACHINE}
 
     def run(self, inputs: Inputs, context: Context) -> None:
         """Write the model file, deployment.json and convert.log.

@@ -3,10 +3,10 @@
 import ipaddress
 import os
 import re
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from mobilekd.errors import ConfigError, MissingToolError
+from mobilekd.paths import path_of
 from mobilekd.store.folder import FolderStore
 from mobilekd.store.interface import ObjectStore
 
@@ -36,7 +36,7 @@ def open_store(url: str, *, to_read: bool = False) -> ObjectStore:
     """
     if "://" not in url:
         return _folder(url, to_read=to_read)
-    parts = urlsplit(url)
+    parts = _split(url, "the store")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigError(
             f"{parts.scheme}://…: holds more than a place",
@@ -52,9 +52,9 @@ def open_store(url: str, *, to_read: bool = False) -> ObjectStore:
 
 
 def _folder(path: str, *, to_read: bool) -> ObjectStore:
-    folder = Path(path).expanduser()
     if not path:
         raise ConfigError("the store has no name", hint=_FORMS)
+    folder = path_of(path)
     if to_read and not folder.is_dir():
         raise ConfigError(f"{path}: there is no such store", hint=_FORMS)
     return FolderStore(folder.absolute())
@@ -88,13 +88,26 @@ def _check_endpoint(endpoint: str) -> None:
     """Refuse an endpoint that would send what is stored, and who stores it, over an open network."""
     if not endpoint:
         return
-    parts = urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+    parts = _split(endpoint, "AWS_ENDPOINT_URL")
+    if parts.username or parts.password:
+        raise ConfigError(
+            "AWS_ENDPOINT_URL is a URL with a user in it", hint="https://HOST; who asks stands in AWS_ACCESS_KEY_ID"
+        )
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigError(f"AWS_ENDPOINT_URL is {endpoint!r}", hint="https://HOST, or http://127.0.0.1:PORT")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ConfigError(
             f"AWS_ENDPOINT_URL is {endpoint!r}: http is for this machine only", hint=f"https://{parts.netloc}"
         )
+
+
+def _split(url: str, name: str) -> SplitResult:
+    """Return the parts of a URL; one with an @ may hold a password, and is not quoted."""
+    try:
+        return urlsplit(url)
+    except ValueError as cause:
+        told = name if "@" in url else f"{name} is {url!r}"
+        raise ConfigError(f"{told}: no URL", hint=_FORMS) from (None if "@" in url else cause)
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -81,10 +82,16 @@ def test_an_empty_table_of_answers_is_not_the_canonical_form(tmp_path: Path):
         parse_manifest(text.encode(), "manifest.json")
 
 
-def _read_back(tmp_path: Path, array: NDArray[np.generic]) -> None:
-    """Read the answers of a bundle whose labels are this array, under a digest that holds."""
+def _saved(array: NDArray[np.generic]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def _read_back(tmp_path: Path, content: bytes) -> None:
+    """Read the answers of a bundle whose file of labels is this, under a digest that holds."""
     bundle = Workshop(tmp_path).bundle() / "bundle"
-    np.save(bundle / "answers/labels.npy", array)
+    (bundle / "answers/labels.npy").write_bytes(content)
     files = open_bundle(bundle)
     manifest, _, _ = read_manifests(files)
     listed = file_entries(bundle, [entry.path for entry in manifest.files])
@@ -94,15 +101,23 @@ def _read_back(tmp_path: Path, array: NDArray[np.generic]) -> None:
 @pytest.mark.parametrize(
     ("array", "told"),
     [
-        (np.zeros(360, np.float32), "holds float32"),
+        (np.zeros(360, np.float32), "holds '<f4', expected uint16"),
         (np.zeros((36, 10), np.uint16), r"holds uint16 \[36, 10\]"),
         (np.full(360, 10, np.uint16), "answers class 10, there are 10"),
         (np.zeros(359, np.uint16), "360 answers for 359 images"),
+        (np.zeros(0, np.uint16), r"holds uint16 \[0\]"),
     ],
 )
 def test_a_file_that_is_not_one_class_an_image_is_refused(tmp_path: Path, array: NDArray[np.generic], told: str):
     with pytest.raises(VerificationError, match=told):
-        _read_back(tmp_path, array)
+        _read_back(tmp_path, _saved(array))
+
+
+@pytest.mark.parametrize("header", ["(((", "[" * 3000, '"""', "{[]: 1}", "{1: 2, 'descr': 3}", "  x\n y"])
+def test_a_header_that_numpy_does_not_write_is_refused(tmp_path: Path, header: str):
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    with pytest.raises(VerificationError, match=r"answers/labels\.npy: not an array"):
+        _read_back(tmp_path, content)
 
 
 def test_a_changed_answer_is_refused(tmp_path: Path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobilekd.errors import VerificationError
+from mobilekd.errors import StageError, VerificationError
 from mobilekd.release.archive import check_names, name_fault, read_archive, write_archive
 from mobilekd.release.files import ArchiveFiles, FolderFiles
 
@@ -198,3 +198,12 @@ def test_a_linked_folder_is_refused(folder: Path, tmp_path: Path):
 def test_a_file_past_the_limit_is_not_read(archive: Path):
     with pytest.raises(VerificationError, match="more than 10 bytes"):
         ArchiveFiles(archive).read("b/c.bin", limit_bytes=10)
+
+
+def test_an_archive_that_its_directory_makes_too_big_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/a").write_bytes(b"x" * 1000)
+    monkeypatch.setattr("mobilekd.release.archive.MAX_BUNDLE_BYTES", 1050)
+    with pytest.raises(StageError, match="the bundle has 1100 bytes, allowed are 1050"):
+        write_archive(tmp_path / "folder", tmp_path / "x.zip")
+    assert not (tmp_path / "x.zip").exists()

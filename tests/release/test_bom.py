@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mobilekd.artifacts import digest_file
+from mobilekd.artifacts import DeployedModel, MadeBy, digest_file
 from mobilekd.errors import StageError
 from mobilekd.release.bom import check_bom, dangling_references, licence_entries
 
@@ -121,3 +121,10 @@ def test_a_name_that_two_components_share_is_found(bom: dict[str, Any]):
 )
 def test_a_licence_is_an_id_an_expression_or_a_name(licence: str, entries: list[dict[str, Any]]):
     assert licence_entries(licence) == entries
+
+
+def test_a_tool_that_was_not_there_is_no_component(tmp_path: Path):
+    made_by = MadeBy("convert", "convert", 1, {}, {}, {"tensorrt_rtx": "absent"})
+    build = replace(FACTS, made=(*FACTS.made, DeployedModel(Path("here/model"), "f" * 64, made_by)))
+    out = Workshop(tmp_path).bundle(options=replace(OPTIONS, build=build))
+    assert "tensorrt_rtx" not in (out / "bundle/sbom.cdx.json").read_text()

@@ -1,14 +1,17 @@
 """What changed between two releases: each kind of change on its own, then through the command."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mobilekd.artifacts import canonical_json
 from mobilekd.cli import run
 from mobilekd.quant_table import QuantTable, TensorQuant
 from mobilekd.release.answers import Answers
@@ -18,8 +21,9 @@ from mobilekd.release.diff_answers import answer_changes, why_not_compared
 from mobilekd.release.diff_app import app_changes
 from mobilekd.release.diff_page import diff_page
 from mobilekd.release.diff_table import table_change
-from mobilekd.release.manifest import Manifest
+from mobilekd.release.manifest import LATENCY, MANIFEST, MEASUREMENTS_MANIFEST, Manifest, file_entries
 
+from .hostile.site import seal
 from .workshop import CLASSES, MODELS, Workshop
 
 
@@ -163,6 +167,35 @@ def test_a_tensor_with_another_zero_point_is_told_apart_from_a_scale():
 
 def test_a_bundle_is_the_same_release_as_itself(built: Path):
     assert diff(built / "bundle.zip", built / "bundle").is_same
+
+
+def resealed(bundle: Path, name: str, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Return a bundle of which a document was changed, every digest made to fit."""
+    document = json.loads((bundle / name).read_text())
+    change(document)
+    (bundle / name).write_text(canonical_json(document))
+    listed = json.loads((bundle / MEASUREMENTS_MANIFEST).read_text())
+    entries = [entry.model_dump() for entry in file_entries(bundle, [one["path"] for one in listed["files"]])]
+    (bundle / MEASUREMENTS_MANIFEST).write_text(canonical_json({**listed, "files": entries}))
+    seal(bundle)
+    return bundle
+
+
+def test_other_images_with_the_same_labels_are_not_compared(built: Path, tmp_path: Path):
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["dataset"]["test_files"]["test_images.npy"] = "a" * 64
+
+    other = resealed(Workshop(tmp_path).bundle() / "bundle", MANIFEST, change)
+    found = diff(built / "bundle.zip", other)
+    assert (found.answers, found.not_compared) == ((), "they were tested on other images of the same classes")
+
+
+def test_a_release_that_was_measured_for_long_is_compared(built: Path, tmp_path: Path):
+    def change(latency: dict[str, Any]) -> None:
+        latency["samples_ms"] = {"mnn-int8": [[0.123456] * 200_000]}
+
+    long = resealed(Workshop(tmp_path).bundle() / "bundle", LATENCY, change)
+    assert diff(built / "bundle.zip", long).is_same
 
 
 def test_a_model_that_is_twice_as_slow_on_the_same_host_is_dearer(built: Path, worse: Path):

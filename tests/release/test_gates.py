@@ -179,6 +179,10 @@ def test_a_licence_that_is_not_stated_is_refused_even_when_the_words_are_allowed
     assert "bundle.network_licences" in gate.next_step
 
 
+def test_a_bundle_that_names_no_licence_does_not_hold():
+    assert _gate(_facts(licences=()), licences=("MIT",)).verdict == "not measured"
+
+
 def test_no_model_no_gates():
     assert check(Budget(bundle_bytes=1), Facts("the build", (), ())) == ()
 

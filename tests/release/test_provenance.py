@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilekd.artifacts import Dataset, LatencyReport, MadeBy, Student
+from mobilekd.artifacts import Dataset, LatencyReport, MadeBy, Student, canonical_json
 from mobilekd.errors import VerificationError
 from mobilekd.profile import BenchmarkSettings, DeviceSettings
 from mobilekd.release.provenance import BuildFacts, Provenance, parse_provenance, provenance_of, provenance_text
@@ -114,3 +114,10 @@ def test_the_report_shows_command_digests_and_tools(tmp_path: Path):
     out = Workshop(tmp_path).bundle(options=replace(OPTIONS, build=FACTS))
     page = (out / "bundle/report.html").read_text()
     assert [word for word in (FACTS.command, "d" * 64, "2.13.0") if word not in page] == []
+
+
+def test_a_dependency_without_a_digest_is_refused(provenance: Provenance):
+    document = json.loads(provenance_text(provenance))
+    document["buildDefinition"]["resolvedDependencies"][0]["digest"] = {}
+    with pytest.raises(VerificationError, match="resolvedDependencies"):
+        parse_provenance(canonical_json(document).encode(), "provenance.json")

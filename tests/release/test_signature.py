@@ -12,12 +12,13 @@ import pytest
 from mobilekd.artifacts import canonical_json, digest_file
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release import bundle, signature
-from mobilekd.release.archive import read_archive, write_archive
+from mobilekd.release.archive import MAX_FILES, read_archive, write_archive
 from mobilekd.release.bundle import verify
 from mobilekd.release.reruns import NO_RUNS
 from mobilekd.release.sign import sign_bundle
 from mobilekd.release.signature import Trust
 from mobilekd.release.signing_keys import PrivateKey, read_private_key, write_key_pair
+from mobilekd.release.statement import parse_statement, statement_of, statement_text
 
 from .hostile.site import seal
 from .test_bundle import MustNotRun
@@ -94,7 +95,13 @@ def test_the_subjects_are_the_archive_and_every_file(desk: Desk):
     assert desk.statement()["subject"] == [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in subjects]
 
 
-def test_the_predicate_says_what_was_built_with_which_tools(desk: Desk):
+def test_the_predicate_is_the_provenance_of_the_build(desk: Desk):
+    assert desk.statement()["predicate"] == json.loads((desk.folder / "provenance.json").read_text())
+
+
+def test_the_predicate_of_a_bundle_without_provenance_says_what_was_built_with_which_tools(desk: Desk):
+    _take_away(desk.folder, "provenance.json")
+    sign_bundle(desk.folder, desk.key, desk.signature)
     predicate = json.loads(json.dumps(desk.statement()["predicate"]))
     assert predicate["buildDefinition"] == {
         "buildType": "urn:mobilekd:build:1",
@@ -103,19 +110,21 @@ def test_the_predicate_says_what_was_built_with_which_tools(desk: Desk):
     assert predicate["runDetails"]["builder"]["version"]["tflite"] == "1.2.3"
 
 
-def test_the_predicate_of_the_build_is_signed_where_there_is_one(desk: Desk):
-    predicate = {"buildDefinition": {"buildType": "urn:x"}, "runDetails": {"builder": {"id": "urn:y"}}}
-    _add(desk.folder, "provenance.json", canonical_json(predicate).encode())
-    sign_bundle(desk.folder, desk.key, desk.signature)
-    assert desk.statement()["predicate"] == predicate
-
-
 def _add(folder: Path, name: str, content: bytes) -> None:
     """Add a file to a bundle, and make its digests fit."""
     (folder / name).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     entry = {"path": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     manifest["files"] = sorted([*manifest["files"], entry], key=lambda one: one["path"])
+    (folder / "manifest.json").write_text(canonical_json(manifest))
+    seal(folder)
+
+
+def _take_away(folder: Path, name: str) -> None:
+    """Take a file out of a bundle, and make its digests fit."""
+    (folder / name).unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = [one for one in manifest["files"] if one["path"] != name]
     (folder / "manifest.json").write_text(canonical_json(manifest))
     seal(folder)
 
@@ -229,3 +238,9 @@ def _write_at(stream: object, at: int, content: bytes) -> None:
     stream.seek(at)  # type: ignore[attr-defined]
     stream.write(content)  # type: ignore[attr-defined]
     stream.flush()  # type: ignore[attr-defined]
+
+
+def test_a_statement_of_as_many_files_as_a_bundle_may_hold_is_read():
+    files = {f"f{number}": "0" * 64 for number in range(MAX_FILES)}
+    payload = statement_text(statement_of("0" * 64, files, {})).encode()
+    assert parse_statement(payload, "x.sig.json").files == files

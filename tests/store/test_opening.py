@@ -35,6 +35,7 @@ def test_a_folder_has_three_forms(tmp_path: Path, form: str) -> None:
         ("http://host/x", "'http'"),
         ("file://host/x", "'host'"),
         ("s3://", "''"),
+        ("s3://[bucket", r"'s3://\[bucket'"),
         ("s3://UPPER/x", "'UPPER'"),
         ("s3://bucket/../x", "'../x'"),
         ("s3://bucket/a//b", "'a//b'"),
@@ -172,3 +173,25 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(StoreError, match="a/b: no space left"):
         open_store(str(tmp_path)).put_new("a/b", b"one")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("endpoint", ["https://user:secret@host", "https://:secret@host", "https://user:secret@[host"])
+def test_a_password_in_an_endpoint_is_refused_and_never_told(
+    credentials: None, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL") as caught:
+        open_store("s3://bucket/x")
+    assert "secret" not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
+
+
+def test_a_password_in_a_url_that_is_none_is_never_told() -> None:
+    with pytest.raises(ConfigError, match="no URL") as caught:
+        open_store("s3://user:secret@[bucket/x")
+    assert "secret" not in f"{caught.value} {caught.value.__cause__}"
+
+
+@pytest.mark.parametrize("path", ["~nobody-has-this-name/x", "/a\0b"])
+def test_a_folder_that_can_not_be_is_named(path: str) -> None:
+    with pytest.raises(ConfigError, match="no file can be looked for at"):
+        open_store(path)

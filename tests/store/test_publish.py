@@ -13,6 +13,8 @@ from mobilekd import cli
 from mobilekd.artifacts import digest_file
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.publish import Published, PublishOptions, fetch, point_back, publish
+from mobilekd.release.sign import sign_bundle
+from mobilekd.release.signing_keys import read_private_key, write_key_pair
 from mobilekd.store.channel import read_channel
 from mobilekd.store.folder import FolderStore
 from mobilekd.store.interface import ObjectStore
@@ -73,16 +75,43 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(store: ObjectStore, 
     assert names(store) == set()
 
 
+def signed(archive: Path, place: Path) -> Path:
+    """Return a copy of an archive, signed."""
+    copy = Path(shutil.copyfile(archive, place))
+    write_key_pair(place.with_suffix(".key"), b"")
+    sign_bundle(copy, read_private_key(place.with_suffix(".key"), b""))
+    return copy
+
+
 def test_the_signature_beside_a_bundle_goes_with_it(
     store: ObjectStore, archives: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    archive = tmp_path / "x.zip"
-    shutil.copyfile(archives[0], archive)
-    (tmp_path / "x.zip.sig.json").write_text("signed")
+    archive = signed(archives[0], tmp_path / "x.zip")
     published(store, archive)
     got = fetch(store, "stable", "", tmp_path / "out")
     assert got.signature == tmp_path / "out" / f"{NAME}.sig.json"
-    assert got.signature.read_text() == "signed"
+    assert got.signature.read_bytes() == (tmp_path / "x.zip.sig.json").read_bytes()
+
+
+def test_a_signature_of_another_bundle_is_not_published(tmp_path: Path, archives: tuple[Path, Path]) -> None:
+    archive = signed(archives[0], tmp_path / "x.zip")
+    shutil.copyfile(archives[1], archive)  # built again, and not signed again
+    with pytest.raises(VerificationError, match=r"x\.zip\.sig\.json: is of another archive"):
+        published(FolderStore(tmp_path / "store"), archive)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_file_that_is_no_signature_is_not_published(tmp_path: Path, archives: tuple[Path, Path]) -> None:
+    (tmp_path / "no.sig.json").write_text("signed")
+    with pytest.raises(VerificationError, match=r"no\.sig\.json"):
+        publish(archives[0], FolderStore(tmp_path / "store"), PublishOptions(signature=tmp_path / "no.sig.json"))
+
+
+def test_the_folder_that_one_is_in_can_be_published(
+    tmp_path: Path, archives: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(archives[0].parent / "bundle")
+    assert published(FolderStore(tmp_path / "store"), Path()).moved
 
 
 def test_a_signature_that_is_not_there_is_named(tmp_path: Path, archives: tuple[Path, Path]) -> None:

@@ -18,7 +18,7 @@ from mobilekd.profile import Profile
 from mobilekd.record import write_record
 from mobilekd.shared_cache import SharedCache
 from mobilekd.store.folder import FolderStore
-from mobilekd.store.interface import ObjectStore
+from mobilekd.store.interface import MAX_DOCUMENT_BYTES, ObjectStore
 from mobilekd.store.objects import read_document
 from mobilekd.store.opening import open_store
 from mobilekd.store_upkeep import PruneOptions, prune_store
@@ -28,6 +28,7 @@ from tests.toys import Distil, Silent, Train, toy_pipeline
 ALL = ["data", "train", "distil", "deploy:one", "deploy:two", "measure"]
 SHARED = ALL[:5]
 Machine = Callable[..., Workshop]
+_ENDLESS = '{"files": {"a": {"sha256": "", "bytes": Infinity}}}'
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ def test_a_damaged_file_is_a_miss_with_a_reason_and_is_replaced(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[]", "null", '{"schema": 3}', '{"files": {"a": {}}}', '{"files": []}'],
+    ["", "{}", "[]", "null", '{"schema": 3}', '{"files": {"a": {}}}', '{"files": []}', "[" * 100_000, _ENDLESS],
 )
 def test_a_damaged_record_is_a_miss_with_a_reason_and_is_replaced(
     folder: FolderStore, machine: Machine, profile: Profile, text: str
@@ -225,6 +226,21 @@ def test_a_damaged_record_is_a_miss_with_a_reason_and_is_replaced(
     second = build(toy_pipeline(), profile, machine("second", folder.url))
     assert why(second)["train"].startswith("the entry is damaged: in the shared cache: stages/train/")
     assert ran(build(toy_pipeline(), profile, machine("third", folder.url))) == ["measure"]
+
+
+def test_a_record_with_a_time_that_is_no_number_is_a_miss(
+    folder: FolderStore, machine: Machine, profile: Profile
+) -> None:
+    build(toy_pipeline(), profile, machine("first", folder.url))
+    path = record_of(folder, "train")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": float("nan")}))
+    assert "in the shared cache" in why(build(toy_pipeline(), profile, machine("second", folder.url)))["train"]
+
+
+def test_a_record_that_is_too_long_ends_no_build(folder: FolderStore, machine: Machine, profile: Profile) -> None:
+    build(toy_pipeline(), profile, machine("first", folder.url))
+    record_of(folder, "train").write_bytes(b" " * (MAX_DOCUMENT_BYTES + 1))
+    assert "train" in ran(build(toy_pipeline(), profile, machine("second", folder.url)))
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "a/../../evil", "a//b", "./a", "a\\b", "c:evil", "", ".."])
@@ -308,3 +324,15 @@ def test_prune_takes_old_stages_and_then_their_files(folder: FolderStore, machin
     prune_store(folder, PruneOptions(grace=timedelta(seconds=-60), stages=timedelta(seconds=-60)))
     assert list(folder.list("")) == []
     assert ran(build(toy_pipeline(), profile, machine("second", folder.url))) == ALL
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[" * 100_000, b" " * (MAX_DOCUMENT_BYTES + 1)], ids=["empty", "deep", "long"]
+)
+@pytest.mark.parametrize("name", ["stages/.DS_Store", "stages/train/key.json", "stages/a/b/c.json"])
+def test_prune_takes_what_is_no_record_of_a_stage_when_it_is_old(
+    folder: FolderStore, name: str, content: bytes
+) -> None:
+    folder.put_new(name, content)
+    assert prune_store(folder, PruneOptions()).names == ()
+    assert prune_store(folder, PruneOptions(grace=timedelta(seconds=-60))).names == (name,)
