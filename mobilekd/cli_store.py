@@ -94,10 +94,11 @@ def store_prune(
     *,
     store: StoreArgument,
     grace_hours: Annotated[
-        float, typer.Option("--grace-hours", min=0.0, help="Keep what is newer: somebody may be publishing it.")
+        float, typer.Option("--grace-hours", metavar="H", min=0.0, max=1e6, help="Keep what is newer: a publisher's.")
     ] = 24.0,
     stage_days: Annotated[
-        float | None, typer.Option("--stage-days", min=0.0, help="Take finished stages older than this, too.")
+        float | None,
+        typer.Option("--stage-days", metavar="D", min=0.0, max=1e5, help="Take older finished stages, too."),
     ] = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,

@@ -12,11 +12,10 @@ from mobilekd.cache import full_disk_is_told
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release.archive import name_fault, write_archive
 from mobilekd.release.bundle import open_checked
+from mobilekd.release.signature import check_is_for, signature_path
 from mobilekd.store.channel import Channel, File, Release, channel_name, channels, move_channel, read_channel
 from mobilekd.store.interface import ObjectStore
 from mobilekd.store.objects import MISSING, check_object, fetch_object, object_name, put_object
-
-SIGNATURE_SUFFIX = ".sig.json"
 
 _SHORTEST_PREFIX = 8
 
@@ -112,14 +111,14 @@ def fetch(store: ObjectStore, channel: str, digest: str, out: Path) -> Fetched:
         with full_disk_is_told(out):
             out.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".mobilekd-fetch-", dir=out) as beside:
-                fresh = [Path(beside) / archive.name, Path(beside) / _with_suffix(archive).name]
+                fresh = [Path(beside) / archive.name, Path(beside) / signature_path(archive).name]
                 fresh = fresh[: len(release.files())]
                 for path, file in zip(fresh, release.files(), strict=True):
                     fetch_object(store, file.sha256, path, file.bytes)
                 *_, bundle = open_checked(fresh[0])
                 if bundle != release.bundle:
                     raise VerificationError(f"{store.url}: {channel}: holds the bundle {bundle}, not {release.bundle}")
-                signature = _with_suffix(archive) if release.signature else None
+                signature = signature_path(archive) if release.signature else None
                 _place(fresh, archive, signature)
     except (PermissionError, NotADirectoryError, FileExistsError) as cause:
         raise ConfigError(f"{cause.filename} can't be written: {cause.strerror}", hint="choose --out DIR") from cause
@@ -148,23 +147,26 @@ def find_release(channel: Channel, digest: str) -> Release:
     """Return the release of a channel whose bundle or archive has this digest; its newest for an empty one.
 
     Raises:
-        ConfigError: There is none, or more than one.
+        ConfigError: There is none, or more than one archive.
     """
     if not digest:
         return channel.release
     wanted = digest.removeprefix("sha256:").lower()
-    known = ", ".join(one.bundle[:12] for one in channel.releases())
+    known = ", ".join(dict.fromkeys(one.bundle[:12] for one in channel.releases()))
     if len(wanted) < _SHORTEST_PREFIX:
         raise ConfigError(f"--digest {digest!r}: {_SHORTEST_PREFIX} digits at least", hint=f"known: {known}")
     found = [
-        one for one in channel.releases() if one.bundle.startswith(wanted) or one.archive.sha256.startswith(wanted)
+        one for one in channel.releases() if wanted in {one.bundle[: len(wanted)], one.archive.sha256[: len(wanted)]}
     ]
-    if len(found) != 1:
+    archives = {one.archive.sha256[:12] for one in found}
+    if not found:
+        raise ConfigError(f"the channel {channel.channel!r} has no release {digest!r}", hint=f"known: {known}")
+    if len(archives) > 1:
         raise ConfigError(
-            f"the channel {channel.channel!r} has {len(found)} releases {digest!r}",
-            hint=f"known bundles: {known}; releases of one bundle differ in their archive",
+            f"--digest {digest!r}: {len(archives)} releases of {channel.channel!r}",
+            hint=f"--digest of the archive: {', '.join(sorted(archives))}",
         )
-    return found[0]
+    return found[0]  # of one archive that was published with two signatures, the newest
 
 
 def state_of(store: ObjectStore, release: Release) -> str:
@@ -194,6 +196,8 @@ def _sources(bundle: Path, options: PublishOptions) -> Iterator[tuple[Release, l
             write_archive(bundle, archive)
         signature = _signature(bundle, options)
         files = [File(sha256=digest_file(path), bytes=path.stat().st_size) for path in (archive, signature) if path]
+        if signature:
+            check_is_for(bundle, files[0].sha256, signature)
         release = Release(
             name=name,
             bundle=digest,
@@ -206,15 +210,11 @@ def _sources(bundle: Path, options: PublishOptions) -> Iterator[tuple[Release, l
 
 def _signature(bundle: Path, options: PublishOptions) -> Path | None:
     if options.signature is None:
-        beside = _with_suffix(bundle)
+        beside = signature_path(bundle)
         return beside if beside.is_file() else None
     if not options.signature.is_file():
         raise ConfigError(f"--signature {options.signature}: there is no such file", hint="mobilekd bundle sign --help")
     return options.signature
-
-
-def _with_suffix(path: Path) -> Path:
-    return path.with_name(path.name + SIGNATURE_SUFFIX)
 
 
 def _put(store: ObjectStore, path: Path, sha256: str) -> tuple[str, str]:
@@ -287,7 +287,7 @@ def _check_whole(store: ObjectStore, release: Release) -> None:
 def _place(fresh: list[Path], archive: Path, signature: Path | None) -> None:
     """Rename what was got into its place, the signature first; one of an older archive does not stay."""
     if signature is None:
-        _with_suffix(archive).unlink(missing_ok=True)
+        signature_path(archive).unlink(missing_ok=True)
     else:
         fresh[1].replace(signature)
     fresh[0].replace(archive)

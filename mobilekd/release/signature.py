@@ -1,5 +1,6 @@
 """Who signed a bundle, and is what lies here still what they signed? Nothing is parsed before that is known."""
 
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,6 +103,29 @@ def check_signature(bundle: Path, trust: Trust) -> Signed:
     if not bundle.is_dir():
         _check_archive(bundle, statement)
     return Signed(SignatureReport("checked", str(path), signer.keyid, str(signer.path)), statement.files)
+
+
+def check_is_for(bundle: Path, archive: str, signature: Path) -> None:
+    """Refuse a signature that by its own word is for another archive, as a stale one beside a bundle built again.
+
+    Nothing here says that the word is true: no key is asked.
+
+    Args:
+        bundle: Named in the message.
+        archive: sha256 of the archive.
+        signature: A file.
+
+    Raises:
+        VerificationError: It is no signature of a bundle, or for another one; names it.
+    """
+    envelope = parse_envelope(read_limited(signature, MAX_ENVELOPE_BYTES), str(signature))
+    signed = parse_statement(envelope.payload, str(signature)).archive
+    if signed != archive:
+        raise VerificationError(
+            f"{signature}: signs an archive of sha256 {signed}; that of {bundle} is {archive}",
+            hint=f"mobilekd bundle sign {shlex.quote(str(bundle))} --key KEY",
+            code="MKD-709",
+        )
 
 
 def check_subjects(files: BundleFiles, signed: Mapping[str, str]) -> None:

@@ -225,6 +225,8 @@ def test_json_holds_every_flip(built: Path, worse: Path, capsys: pytest.CaptureF
         ("BUILT", 2, "NEW"),
         ("BUILT TEXT", 7, "notes.txt"),
         ("BUILT BUILT --html no/such/folder/page.html", 2, "page.html"),
+        ("BUILT BUILT --html .", 2, "a folder; a file is needed"),
+        ("BUILT BUILT --html BUILT", 2, "would overwrite a part of"),
     ],
 )
 def test_a_mistake_is_named(built: Path, tmp_path: Path, capfd, case: tuple[str, int, str]):

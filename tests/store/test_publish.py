@@ -13,6 +13,8 @@ from mobilekd import cli
 from mobilekd.artifacts import digest_file
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.publish import Published, PublishOptions, fetch, point_back, publish
+from mobilekd.release.sign import sign_bundle
+from mobilekd.release.signing_keys import read_private_key, write_key_pair
 from mobilekd.store.channel import read_channel
 from mobilekd.store.folder import FolderStore
 from mobilekd.store.interface import ObjectStore
@@ -27,6 +29,13 @@ NAME = "quickstart-android-arm64.mobilekd.zip"
 
 def published(store: ObjectStore, archive: Path, keep: int = 10) -> Published:
     return publish(archive, store, PublishOptions(keep=keep))
+
+
+def signed(bundle: Path) -> Path:
+    """Sign a bundle with a key of its own; return the signature beside it."""
+    key = bundle.with_name(f"{bundle.name}.key")
+    write_key_pair(key, b"")
+    return Path(sign_bundle(bundle, read_private_key(key, b"")).file)
 
 
 def names(store: ObjectStore) -> set[str]:
@@ -78,11 +87,44 @@ def test_the_signature_beside_a_bundle_goes_with_it(
 ) -> None:
     archive = tmp_path / "x.zip"
     shutil.copyfile(archives[0], archive)
-    (tmp_path / "x.zip.sig.json").write_text("signed")
+    signature = signed(archive)
     published(store, archive)
     got = fetch(store, "stable", "", tmp_path / "out")
     assert got.signature == tmp_path / "out" / f"{NAME}.sig.json"
-    assert got.signature.read_text() == "signed"
+    assert got.signature.read_bytes() == signature.read_bytes()
+
+
+@pytest.mark.parametrize("how", ["beside", "--signature"])
+def test_a_signature_of_another_bundle_is_refused_and_nothing_is_put(
+    tmp_path: Path, archives: tuple[Path, Path], how: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    archive, other = tmp_path / "x.zip", tmp_path / "other.zip"
+    shutil.copyfile(archives[0], archive)
+    shutil.copyfile(archives[1], other)
+    signature = signed(other).rename(tmp_path / ("x.zip.sig.json" if how == "beside" else "other.sig"))
+    words = [how, str(signature)] if how == "--signature" else []
+    assert cli.run(["publish", str(archive), str(tmp_path / "store"), *words]) == 7
+    assert f"{signature}: signs an archive of sha256 {digest_file(other)}" in capfd.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_file_that_is_no_signature_is_refused(tmp_path: Path, archives: tuple[Path, Path]) -> None:
+    (tmp_path / "notes.txt").write_text("signed")
+    options = PublishOptions(signature=tmp_path / "notes.txt")
+    with pytest.raises(VerificationError, match=r"notes\.txt"):
+        publish(archives[0], FolderStore(tmp_path / "store"), options)
+
+
+def test_a_release_that_was_signed_later_is_found_by_its_digest_with_the_signature(
+    tmp_path: Path, archives: tuple[Path, Path]
+) -> None:
+    store, archive = FolderStore(tmp_path / "store"), tmp_path / "x.zip"
+    shutil.copyfile(archives[0], archive)
+    published(store, archive)
+    signed(archive)
+    published(store, archive)
+    digest = digest_file(archive)
+    assert fetch(store, "stable", digest[:12], tmp_path / "out").signature is not None
 
 
 def test_a_signature_that_is_not_there_is_named(tmp_path: Path, archives: tuple[Path, Path]) -> None:
@@ -298,7 +340,7 @@ def test_a_channel_that_is_not_there_is_told_with_those_that_are(
     assert "there are: stable" in err
 
 
-@pytest.mark.parametrize(("digest", "told"), [("123", "8 digits at least"), ("0" * 64, "has 0 releases")])
+@pytest.mark.parametrize(("digest", "told"), [("123", "8 digits at least"), ("0" * 64, "has no release")])
 def test_a_digest_that_no_release_has_is_told(
     tmp_path: Path, archives: tuple[Path, Path], digest: str, told: str
 ) -> None:
