@@ -46,4 +46,4 @@ def check_output(option: str, path: Path, reads: Iterable[Path] = ()) -> None:
         raise ConfigError(f"{option} {path}: there is no folder {path.parent}", hint=hint)
     for one in reads:
         if one.resolve() in (path.resolve(), *path.resolve().parents):
-            raise ConfigError(f"{option} {path}: would overwrite a part of {one}, which is read", hint=f"{option} FILE")
+            raise ConfigError(f"{option} {path}: would overwrite {one}, which is read", hint=f"another {option} FILE")

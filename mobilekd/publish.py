@@ -265,8 +265,9 @@ def _published(
 def _channel(store: ObjectStore, name: str) -> Channel:
     channel = read_channel(store, name)
     if channel is None:
-        known = ", ".join(channels(store)) or "none"
-        raise ConfigError(f"{store.url}: there is no channel {name!r}", hint=f"--channel NAME; there are: {known}")
+        known = ", ".join(channels(store))
+        hint = f"--channel NAME; there are: {known}" if known else "mobilekd publish BUNDLE STORE makes the first one"
+        raise ConfigError(f"{store.url}: there is no channel {name!r}", hint=hint)
     return channel
 
 

@@ -91,7 +91,8 @@ def check_signature(bundle: Path, trust: Trust) -> Signed:
         if keys or trust.signature:
             raise VerificationError(
                 f"{bundle}: unsigned: there is no {path}",
-                hint=f"mobilekd bundle sign {bundle} --key KEY",
+                hint="get it from where the bundle was released, or --signature FILE; who releases it makes it with "
+                f"mobilekd bundle sign {shlex.quote(str(bundle))} --key KEY",
                 code="MKD-709",
             )
         return Signed(SignatureReport("none", str(path)))
@@ -151,13 +152,13 @@ def read_limited(path: Path, limit_bytes: int) -> bytes:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise VerificationError(f"{path}: not a plain file")
+            raise VerificationError(f"{path}: not a plain file", hint=_HINT)
         with path.open("rb") as stream:
             content = stream.read(limit_bytes + 1)
     except OSError as cause:
-        raise VerificationError(f"{path}: {cause.strerror}") from cause
+        raise VerificationError(f"{path}: {cause.strerror}", hint=_HINT) from cause
     if len(content) > limit_bytes:
-        raise VerificationError(f"{path}: more than {limit_bytes} bytes")
+        raise VerificationError(f"{path}: more than {limit_bytes} bytes", hint=_HINT)
     return content
 
 

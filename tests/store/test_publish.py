@@ -364,3 +364,9 @@ def test_the_commands_print_one_json_object_each(
     assert shown("store", "list", url)["states"] == {sha256: "whole"}
     assert shown("store", "rollback", url, "--digest", sha256)["sequence"] == 1
     assert shown("store", "prune", url)["kept"] == 1
+
+
+@pytest.mark.parametrize("option", ["--grace-hours", "--stage-days"])
+@pytest.mark.parametrize("value", ["inf", "1e12", "nan", "-1"])
+def test_an_age_before_all_time_is_a_mistake(tmp_path: Path, option: str, value: str) -> None:
+    assert cli.run(["store", "prune", str(tmp_path), option, value]) == 2
