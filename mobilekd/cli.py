@@ -106,7 +106,7 @@ def build(
     overrides = overrides_of(set_, data, skip_bad_images=skip_bad_images)
     target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
     outcome = Outcome(strict, junit, markdown)
-    outcome.check()
+    outcome.check(against)
     limits, again = limits_of(target.budget, budget, against), Again(everything=fresh, measurements=remeasure)
     with open_workshop(cache, tensorboard, shared_cache) as workshop:
         result = pipelines.build(chosen, target, workshop, until=until, again=again)

@@ -27,9 +27,12 @@ def bundle_diff(
     """Show what changed between two releases; exit code 7 when the labels moved, for an app would show wrong names."""
     from mobilekd import diffing
     from mobilekd.cache import Cache
+    from mobilekd.paths import check_output
     from mobilekd.release.diff import diff
     from mobilekd.show_diff import show_diff
 
+    if html:
+        check_output("--html", html, (old, new))
     found = diff(old, new)
     if html:
         diffing.write_page(found, Cache(cache or Cache.default_root()), html)

@@ -27,7 +27,7 @@ def gate(
     from mobilekd.show_gates import show_gate
 
     outcome = Outcome(strict, junit, markdown)
-    outcome.check()
+    outcome.check(bundle, against)
     finished = read_finished(bundle)
     limits = limits_of(finished.budget, budget, against)
     gates = limits.of_bundle(finished.facts)

@@ -28,7 +28,7 @@ def keygen(
 
     away = (Cache.default_root(),)
     check_place(out, away)  # before anyone is asked for a passphrase
-    passphrase = b"" if no_passphrase else new_passphrase(out, passphrase_file)
+    passphrase = new_passphrase(out, passphrase_file, is_wanted=not no_passphrase)
     show_key(out, write_key_pair(out, passphrase, away_from=away), as_json=as_json)
 
 

@@ -14,6 +14,17 @@ StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="/PATH, file
 ChannelOption = Annotated[str, typer.Option("--channel", metavar="NAME", help="Pointer to a release.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Look, and change nothing.")]
 
+GraceOption = Annotated[
+    float,
+    typer.Option(
+        "--grace-hours", metavar="H", min=0, max=1e6, help="Keep what is newer: somebody may be publishing it."
+    ),
+]
+StageDaysOption = Annotated[
+    float | None,
+    typer.Option("--stage-days", metavar="D", min=0, max=1e5, help="Take finished stages older than this, too."),
+]
+
 
 def add_store_commands(app: typer.Typer) -> None:
     """Add publish, fetch and the group store."""
@@ -93,12 +104,8 @@ def store_rollback(
 def store_prune(
     *,
     store: StoreArgument,
-    grace_hours: Annotated[
-        float, typer.Option("--grace-hours", min=0.0, help="Keep what is newer: somebody may be publishing it.")
-    ] = 24.0,
-    stage_days: Annotated[
-        float | None, typer.Option("--stage-days", min=0.0, help="Take finished stages older than this, too.")
-    ] = None,
+    grace_hours: GraceOption = 24.0,
+    stage_days: StageDaysOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:

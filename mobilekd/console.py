@@ -199,4 +199,10 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
-    RichConsole(highlight=False, width=width).print(table)
+    console = RichConsole(highlight=False, width=width)
+    if sys.stdout.isatty():
+        console.print(table)
+        return
+    with console.capture() as shown:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in shown.get().splitlines()))

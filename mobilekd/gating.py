@@ -10,6 +10,7 @@ from typing import Any
 from mobilekd.artifacts import Bundle
 from mobilekd.delivery import latency_rows, parity_rows
 from mobilekd.errors import ConfigError, OverBudgetError
+from mobilekd.paths import check_output
 from mobilekd.pipeline import BuildResult
 from mobilekd.profile import Budget
 from mobilekd.release.gate_facts import Facts, Finished, check_comparable, read_finished
@@ -45,17 +46,17 @@ class Outcome:
     junit: Path | None = None
     markdown: Path | None = None
 
-    def check(self) -> None:
-        """Refuse files that can't be written, before any work.
+    def check(self, *reads: Path | None) -> None:
+        """Refuse files that can't be written, or would overwrite one of the bundles; before any work.
 
         Raises:
-            ConfigError: A folder is not there, or the name is that of a folder.
+            ConfigError: A folder is not there, or the name is that of a folder, a bundle or the other file.
         """
-        for option, path in (("--junit", self.junit), ("--markdown", self.markdown)):
-            if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-                raise ConfigError(
-                    f"{option} {path}: not a file in a folder that is there", hint="make its folder first"
-                )
+        bundles = [one for one in reads if one is not None]
+        if self.junit is not None:
+            check_output("--junit", self.junit, bundles)
+        if self.markdown is not None:
+            check_output("--markdown", self.markdown, bundles if self.junit is None else [*bundles, self.junit])
 
     def finish(self, title: str, gates: Sequence[Gate]) -> None:
         """Write the files, and refuse what is over budget.

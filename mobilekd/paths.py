@@ -1,5 +1,7 @@
 """Paths that a user wrote into a file or on the command line."""
 
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from mobilekd.errors import ConfigError, one_line
@@ -24,3 +26,24 @@ def path_of(text: str) -> Path:
         reason = cause.strerror if isinstance(cause, OSError) else str(cause)
         raise ConfigError(f"no file can be looked for at {one_line(text)!r}: {reason}", code="MKD-202") from cause
     return path
+
+
+def check_output(option: str, path: Path, reads: Iterable[Path] = ()) -> None:
+    """Refuse a file that can't be written, or that is one of those a command reads; asked before any work.
+
+    Args:
+        option: As the user wrote it, such as "--html".
+        path: Where the file goes.
+        reads: Files and folders that must stay as they are.
+
+    Raises:
+        ConfigError: It is a folder, its folder is not there, or it lies at or in what is read.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{option} {path}: a folder; a file is needed", hint=f"{option} FILE")
+    if not path.parent.is_dir():
+        hint = f"{option} FILE" if path.parent.exists() else f"mkdir -p {shlex.quote(str(path.parent))}"
+        raise ConfigError(f"{option} {path}: there is no folder {path.parent}", hint=hint)
+    for one in reads:
+        if one.resolve() in (path.resolve(), *path.resolve().parents):
+            raise ConfigError(f"{option} {path}: would overwrite {one}, which is read", hint=f"another {option} FILE")

@@ -12,7 +12,7 @@ from mobilekd.cache import full_disk_is_told
 from mobilekd.errors import ConfigError, VerificationError
 from mobilekd.release.archive import name_fault, write_archive
 from mobilekd.release.bundle import open_checked
-from mobilekd.release.signature import check_is_of, signature_path
+from mobilekd.release.signature import check_is_for, signature_path
 from mobilekd.store.channel import Channel, File, Release, channel_name, channels, move_channel, read_channel
 from mobilekd.store.interface import ObjectStore
 from mobilekd.store.objects import MISSING, check_object, fetch_object, object_name, put_object
@@ -148,23 +148,26 @@ def find_release(channel: Channel, digest: str) -> Release:
     """Return the release of a channel whose bundle or archive has this digest; its newest for an empty one.
 
     Raises:
-        ConfigError: There is none, or more than one.
+        ConfigError: There is none, or more than one archive.
     """
     if not digest:
         return channel.release
     wanted = digest.removeprefix("sha256:").lower()
-    known = ", ".join(one.bundle[:12] for one in channel.releases())
+    known = ", ".join(dict.fromkeys(one.bundle[:12] for one in channel.releases()))
     if len(wanted) < _SHORTEST_PREFIX:
         raise ConfigError(f"--digest {digest!r}: {_SHORTEST_PREFIX} digits at least", hint=f"known: {known}")
     found = [
-        one for one in channel.releases() if one.bundle.startswith(wanted) or one.archive.sha256.startswith(wanted)
+        one for one in channel.releases() if wanted in {one.bundle[: len(wanted)], one.archive.sha256[: len(wanted)]}
     ]
-    if len(found) != 1:
+    archives = {one.archive.sha256[:12] for one in found}
+    if not found:
+        raise ConfigError(f"the channel {channel.channel!r} has no release {digest!r}", hint=f"known: {known}")
+    if len(archives) > 1:
         raise ConfigError(
-            f"the channel {channel.channel!r} has {len(found)} releases {digest!r}",
-            hint=f"known bundles: {known}; releases of one bundle differ in their archive",
+            f"--digest {digest!r}: {len(archives)} releases of {channel.channel!r}",
+            hint=f"--digest of the archive: {', '.join(sorted(archives))}",
         )
-    return found[0]
+    return found[0]  # of one archive that was published with two signatures, the newest
 
 
 def state_of(store: ObjectStore, release: Release) -> str:
@@ -195,7 +198,7 @@ def _sources(bundle: Path, options: PublishOptions) -> Iterator[tuple[Release, l
         signature = _signature(bundle, options)
         files = [File(sha256=digest_file(path), bytes=path.stat().st_size) for path in (archive, signature) if path]
         if signature:
-            check_is_of(signature, files[0].sha256)
+            check_is_for(bundle, files[0].sha256, signature)
         release = Release(
             name=name,
             bundle=digest,
@@ -263,8 +266,9 @@ def _published(
 def _channel(store: ObjectStore, name: str) -> Channel:
     channel = read_channel(store, name)
     if channel is None:
-        known = ", ".join(channels(store)) or "none"
-        raise ConfigError(f"{store.url}: there is no channel {name!r}", hint=f"--channel NAME; there are: {known}")
+        known = ", ".join(channels(store))
+        hint = f"--channel NAME; there are: {known}" if known else "mobilekd publish BUNDLE STORE makes the first one"
+        raise ConfigError(f"{store.url}: there is no channel {name!r}", hint=hint)
     return channel
 
 

@@ -87,7 +87,10 @@ def _points(difference: float) -> str:
 
 
 def _show_costs(costs: Sequence["CostChange"]) -> None:
-    heads = ("cost", "bytes old", "new", "measured", "old", "new", "ratio", "verdict", "by")
+    if not costs:
+        print("cost: not compared: no model is in both\n")
+        return
+    heads = ("cost", "old size", "new size", "measured", "old", "new", "ratio", "verdict", "by")
     print_table(heads, [_cost(one) for one in costs])
     print()
 

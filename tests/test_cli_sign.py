@@ -107,7 +107,14 @@ def test_an_unsigned_bundle_is_told(desk: Path, capfd: pytest.CaptureFixture[str
         ("bundle verify x.zip --no-run --key k.pub --signature gone.json", 7, "unsigned: there is no gone.json"),
         ("bundle verify gone.zip --no-run --key k.pub", 2, "gone.zip: no such bundle"),
         ("bundle sign gone.zip --key k", 2, "gone.zip: no such bundle"),
-        ("bundle sign x.zip --key k.pub", 2, "not a private key"),
+        ("bundle sign x.zip --key k.pub", 2, "hint: --key k\n"),
+        ("bundle sign x.zip --key k --out x.zip", 2, "choose another --out"),
+        ("bundle sign x.zip --key k --openssf x.sig --openssf-key k", 2, "no EC key"),
+        ("bundle verify x.zip --no-run --key x.zip", 2, "--key KEY.pub, from who signs"),
+        ("bundle verify x.zip --no-run --key .", 2, "--key KEY.pub, from who signs"),
+        ("bundle keygen --out . --no-passphrase", 2, "a file is needed"),
+        ("bundle keygen --out no/k --no-passphrase", 2, "mkdir -p no"),
+        ("bundle keygen --out n --no-passphrase --passphrase-file k", 2, "exclude each other"),
         ("bundle sign x.zip --key k --openssf x.sig", 2, "go together"),
         ("bundle keygen --out k --no-passphrase", 2, "never overwritten"),
     ],
@@ -131,6 +138,11 @@ def test_a_changed_bundle_ends_in_7(signed: Path, capfd: pytest.CaptureFixture[s
     (signed / "x.zip").write_bytes(content.replace(b"digit 7", b"digit 9", 1))
     assert run("bundle verify x.zip --key k.pub") == 7
     assert "its content does not match its checksum (not the archive that was signed)" in capfd.readouterr().err
+
+
+def test_a_key_that_may_have_been_meant_to_be_encrypted_is_not_written(signed: Path):
+    run("bundle keygen --out n --no-passphrase --passphrase-file k")
+    assert not (signed / "n").exists()
 
 
 def test_two_signatures_are_told(desk: Path, capfd: pytest.CaptureFixture[str]):

@@ -33,3 +33,8 @@ def test_an_error_never_steers_the_terminal(capfd: pytest.CaptureFixture[str]) -
 def test_a_line_of_an_error_has_a_bound(capfd: pytest.CaptureFixture[str]) -> None:
     console.Console().fail(ConfigError("x" * 1_000_000))
     assert len(capfd.readouterr().err) < 2_100
+
+
+def test_a_table_that_is_not_on_a_terminal_has_no_blanks_at_the_ends_of_its_lines(capsys: pytest.CaptureFixture[str]):
+    console.print_table(("one", "two"), [("a", ""), ("b", "long")])
+    assert capsys.readouterr().out == "one  two\na\nb    long\n"

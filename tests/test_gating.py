@@ -64,10 +64,28 @@ def test_a_last_release_that_no_budget_compares_with_is_refused(tmp_path: Path):
         limits_of(Budget(top1_drop=0.1), None, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["", "no/such/gates.xml"])
-def test_a_file_that_can_not_be_written_is_told_before_any_work(tmp_path: Path, name: str):
-    with pytest.raises(ConfigError, match=r"--junit .*: not a file in a folder that is there"):
+@pytest.mark.parametrize(("name", "says"), [("", "a folder; a file is needed"), ("no/gates.xml", "there is no folder")])
+def test_a_file_that_can_not_be_written_is_told_before_any_work(tmp_path: Path, name: str, says: str):
+    with pytest.raises(ConfigError, match=f"--junit .*: {says}"):
         Outcome(junit=tmp_path / name).check()
+
+
+def test_a_folder_that_is_not_there_is_told_with_the_command_that_makes_it(tmp_path: Path):
+    with pytest.raises(ConfigError) as told:
+        Outcome(markdown=tmp_path / "a b" / "gates.md").check()
+    assert told.value.hint == f"mkdir -p '{tmp_path / 'a b'}'"
+
+
+@pytest.mark.parametrize("name", ["bundle.zip", "folder/manifest.json"])
+def test_a_file_that_would_overwrite_the_bundle_is_refused(tmp_path: Path, name: str):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match="would overwrite"):
+        Outcome(junit=tmp_path / name).check(tmp_path / "bundle.zip", tmp_path / "folder")
+
+
+def test_one_file_for_both_forms_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"--markdown .* would overwrite"):
+        Outcome(junit=tmp_path / "gates", markdown=tmp_path / "gates").check()
 
 
 def test_budgets_that_older_profiles_lack_leave_no_trace_in_a_cache_key():

@@ -138,11 +138,11 @@ def require_bundle(path: Path) -> None:
 
     Raises:
         ConfigError: Nothing is there, or the folder that a build makes around its bundle.
-        VerificationError: A pipe, a device or the like is there.
+        VerificationError: A pipe, a device, a folder without a manifest or the like is there.
     """
     if not path.exists():
         raise ConfigError(
-            f"{path}: no such bundle", hint="give the path of a bundle.zip or of its folder", code="MKD-270"
+            f"{path}: no such bundle", hint="give the path of a .mobilekd.zip or of a bundle folder", code="MKD-270"
         )
     if not (path.is_dir() or path.is_file()):
         raise VerificationError(f"{path}: neither a file nor a folder", hint=_HINT, code="MKD-705")
@@ -151,6 +151,13 @@ def require_bundle(path: Path) -> None:
             f"{path}: the folder of a build, not a bundle",
             hint=f"give {path / 'bundle'}, or the archive beside it",
             code="MKD-270",
+        )
+    if path.is_dir() and not any((path / name).exists() for name in ("manifest.json", "measurements")):
+        archives = ", ".join(sorted(map(str, path.glob("*.mobilekd.zip")))[:_ARCHIVES_TOLD])
+        raise VerificationError(
+            f"{path}: a folder without manifest.json, so no bundle",
+            hint=f"it has {archives}" if archives else "give the path of a .mobilekd.zip or of a bundle folder",
+            code="MKD-705",
         )
 
 
@@ -181,3 +188,4 @@ def _plain_files(top: Path) -> Iterator[str]:
 
 
 _MAX_DEPTH = 8
+_ARCHIVES_TOLD = 3

@@ -81,7 +81,7 @@ def write_text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as cause:
-        raise ConfigError(f"{path} can't be written: {cause.strerror}") from cause
+        raise ConfigError(f"{path} can't be written: {cause.strerror}", hint="choose another FILE") from cause
     finally:
         beside.unlink(missing_ok=True)
 

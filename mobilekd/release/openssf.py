@@ -65,9 +65,11 @@ def sign_openssf(files: BundleFiles, wanted: Openssf) -> None:
         try:
             config = signing.Config().use_elliptic_key_signer(private_key=key, password=passphrase or None)
             config.set_hashing_config(_all_files()).sign(folder, beside)
-        except _faults() as cause:
+        except _faults():
             # Not `from` the cause: nothing of what a cipher says about a passphrase may reach a log.
-            raise ConfigError(f"{key}: model-signing can't sign with it: {type(cause).__name__}", hint=_EC) from None
+            raise ConfigError(
+                f"{key}: model-signing can't sign with it: no EC key, or another passphrase", hint=_EC
+            ) from None
         beside.replace(out)
 
 

@@ -14,16 +14,21 @@ _MAX_BYTES = 1000
 """OpenSSL takes up to 1023."""
 
 
-def new_passphrase(key: Path, file: Path | None) -> bytes:
-    """Return a passphrase for a new key; who types it types it twice.
+def new_passphrase(key: Path, file: Path | None, *, is_wanted: bool = True) -> bytes:
+    """Return a passphrase for a new key, empty where none is wanted; who types it types it twice.
 
     Args:
         key: Where the key will lie; named at the prompt.
         file: Its first line is the passphrase; None takes $MOBILEKD_KEY_PASSPHRASE, else asks.
+        is_wanted: False with --no-passphrase.
 
     Raises:
-        ConfigError: None is given and nobody can be asked, or the two differ, or it is empty.
+        ConfigError: None is given and nobody can be asked, or the two differ, or it is empty; a file for none wanted.
     """
+    if not is_wanted:
+        if file is not None:
+            raise ConfigError("--passphrase-file and --no-passphrase exclude each other", hint="give one of them")
+        return b""
     if given := _given(file, VARIABLE):
         return given
     first = _ask(f"New passphrase of {key}: ")

@@ -103,13 +103,16 @@ def _check_target(target: Path, bundle: Path) -> None:
             parse_envelope(read_limited(target, MAX_ENVELOPE_BYTES), str(target))
         except VerificationError as cause:
             raise ConfigError(
-                f"{target}: is there, and is no signature: {cause.message}", hint="move it away"
+                f"--out {target}: is there, and is no signature: {cause.message}", hint="choose another --out FILE"
             ) from cause
 
 
 def _write_whole(target: Path, text: str) -> None:
     """Write a file beside its place, then rename it."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as cause:
+        raise ConfigError(f"{target} can't be written: {cause.strerror}", hint="choose another --out FILE") from cause
     beside = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:

@@ -1,5 +1,6 @@
 """Who signed a bundle, and is what lies here still what they signed? Nothing is parsed before that is known."""
 
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ def check_signature(bundle: Path, trust: Trust) -> Signed:
         if keys or trust.signature:
             raise VerificationError(
                 f"{bundle}: unsigned: there is no {path}",
-                hint=f"mobilekd bundle sign {bundle} --key KEY",
+                hint="get it from where the bundle was released, or --signature FILE; who releases it makes it with "
+                f"mobilekd bundle sign {shlex.quote(str(bundle))} --key KEY",
                 code="MKD-709",
             )
         return Signed(SignatureReport("none", str(path)))
@@ -104,19 +106,26 @@ def check_signature(bundle: Path, trust: Trust) -> Signed:
     return Signed(SignatureReport("checked", str(path), signer.keyid, str(signer.path)), statement.files)
 
 
-def check_is_of(path: Path, archive: str) -> None:
-    """Refuse a signature file of another archive than the one with this sha256; who signed is not checked.
+def check_is_for(bundle: Path, archive: str, signature: Path) -> None:
+    """Refuse a signature that by its own word is for another archive, as a stale one beside a bundle built again.
+
+    Nothing here says that the word is true: no key is asked.
+
+    Args:
+        bundle: Named in the message.
+        archive: sha256 of the archive.
+        signature: A file.
 
     Raises:
-        VerificationError: It is of another one, or no signature file; names it.
+        VerificationError: It is no signature of a bundle, or for another one; names it.
     """
-    envelope = parse_envelope(read_limited(path, MAX_ENVELOPE_BYTES), str(path))
-    signed = parse_statement(envelope.payload, str(path)).archive
+    envelope = parse_envelope(read_limited(signature, MAX_ENVELOPE_BYTES), str(signature))
+    signed = parse_statement(envelope.payload, str(signature)).archive
     if signed != archive:
         raise VerificationError(
-            f"{path}: is of another archive: sha256 is {archive}, signed was {signed}",
-            hint="sign this one: mobilekd bundle sign",
-            code="MKD-704",
+            f"{signature}: signs an archive of sha256 {signed}; that of {bundle} is {archive}",
+            hint=f"mobilekd bundle sign {shlex.quote(str(bundle))} --key KEY",
+            code="MKD-709",
         )
 
 
@@ -143,13 +152,13 @@ def read_limited(path: Path, limit_bytes: int) -> bytes:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise VerificationError(f"{path}: not a plain file")
+            raise VerificationError(f"{path}: not a plain file", hint=_HINT)
         with path.open("rb") as stream:
             content = stream.read(limit_bytes + 1)
     except OSError as cause:
-        raise VerificationError(f"{path}: {cause.strerror}") from cause
+        raise VerificationError(f"{path}: {cause.strerror}", hint=_HINT) from cause
     if len(content) > limit_bytes:
-        raise VerificationError(f"{path}: more than {limit_bytes} bytes")
+        raise VerificationError(f"{path}: more than {limit_bytes} bytes", hint=_HINT)
     return content
 
 

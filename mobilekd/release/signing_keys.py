@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shlex
 import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -68,11 +69,13 @@ def check_place(out: Path, away_from: Sequence[Path]) -> None:
         ConfigError: Says why.
     """
     where = out.resolve()
+    if not out.name:
+        raise ConfigError(f"--out {out}: a folder; a file is needed", hint=_KEYGEN)
     for path in (out, public_path(out)):
         if path.is_symlink() or path.exists():
             raise ConfigError(f"{path}: is there already; a key is never overwritten", hint="give another --out")
     if not where.parent.is_dir():
-        raise ConfigError(f"{where.parent}: no such folder", hint=f"mkdir -p {where.parent}")
+        raise ConfigError(f"--out {out}: no such folder", hint=f"mkdir -p {shlex.quote(str(out.parent))}")
     for folder in where.parents:
         if (folder / MANIFEST).is_file() and (folder / MEASUREMENTS_MANIFEST).is_file():
             raise ConfigError(f"{out}: inside the bundle {folder}, which is given away", hint="give another --out")
@@ -116,20 +119,22 @@ def read_public_key(path: Path) -> PublicKey:
         ConfigError: It is not there, or not the public half of an Ed25519 key.
         MissingToolError: cryptography is not installed.
     """
-    content = _read_key_file(path)
+    content = _read_key_file(path, _TRUSTED)
     _cryptography()
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     if b"PRIVATE KEY" in content:
-        raise ConfigError(f"{path}: a private key; who verifies needs the public half", hint=f"--key {path}.pub")
+        raise ConfigError(
+            f"{path}: a private key; who verifies needs the public half", hint=f"--key {public_path(path)}"
+        )
     try:
         key = load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm) as cause:
-        raise ConfigError(f"{path}: not a public key in PEM form", hint=_KEYGEN) from cause
+        raise ConfigError(f"{path}: not a public key in PEM form", hint=_TRUSTED) from cause
     if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(f"{path}: a key of type {type(key).__name__}, expected Ed25519", hint=_KEYGEN)
+        raise ConfigError(f"{path}: a key of type {type(key).__name__}, expected Ed25519", hint=_TRUSTED)
     return PublicKey(path, keyid_of(key), key)
 
 
@@ -139,7 +144,7 @@ def is_encrypted(path: Path) -> bool:
     Raises:
         ConfigError: It is not there.
     """
-    return bool(_ENCRYPTED.search(_read_key_file(path)))
+    return bool(_ENCRYPTED.search(_read_key_file(path, _KEYGEN)))
 
 
 def read_private_key(path: Path, passphrase: bytes) -> PrivateKey:
@@ -153,13 +158,16 @@ def read_private_key(path: Path, passphrase: bytes) -> PrivateKey:
         ConfigError: It is not there, not an Ed25519 key, or the passphrase is wrong. The passphrase is never quoted.
         MissingToolError: cryptography is not installed.
     """
-    content = _read_key_file(path)
+    content = _read_key_file(path, _KEYGEN)
     _cryptography()
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     encrypted = is_encrypted(path)
+    if b"PUBLIC KEY-----" in content:
+        private = path.with_suffix("") if path.suffix == ".pub" else "KEY"
+        raise ConfigError(f"{path}: a public key; who signs needs the private half", hint=f"--key {private}")
     if b"PRIVATE KEY-----" not in content:
         raise ConfigError(f"{path}: not a private key in PEM form", hint=_KEYGEN)
     try:
@@ -178,14 +186,14 @@ def keyid_of(key: "Ed25519PublicKey") -> str:
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()
 
 
-def _read_key_file(path: Path) -> bytes:
+def _read_key_file(path: Path, hint: str) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ConfigError(f"{path}: not a file", hint=_KEYGEN)
+            raise ConfigError(f"{path}: not a file", hint=hint)
         with path.open("rb") as stream:
             return stream.read(_MAX_KEY_BYTES)
     except OSError as cause:
-        raise ConfigError(f"{path}: {cause.strerror}", hint=_KEYGEN) from cause
+        raise ConfigError(f"{path}: {cause.strerror}", hint=hint) from cause
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
@@ -210,5 +218,6 @@ def _cryptography() -> None:
         raise MissingToolError("cryptography is not installed", hint="pip install 'mobilekd[release]'") from cause
 
 
+_TRUSTED = "--key KEY.pub, from who signs the bundles"
 _KEYGEN = "mobilekd bundle keygen --out release.key"
 _PASSPHRASE = "give it with --passphrase-file FILE, in MOBILEKD_KEY_PASSPHRASE, or at the prompt"  # noqa: S105

@@ -55,8 +55,10 @@ def _folder(path: str, *, to_read: bool) -> ObjectStore:
     if not path:
         raise ConfigError("the store has no name", hint=_FORMS)
     folder = path_of(path)
-    if to_read and not folder.is_dir():
+    if to_read and not folder.exists():
         raise ConfigError(f"{path}: there is no such store", hint=_FORMS)
+    if folder.is_file():
+        raise ConfigError(f"{path}: a file; a store is a folder", hint=_FORMS)
     return FolderStore(folder.absolute())
 
 

@@ -146,6 +146,12 @@ def test_a_directory_that_is_there_is_not_touched(bundle: Path, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_a_place_below_a_file_is_a_mistake_that_is_named(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match=r"--out .*file/app can't be written"):
+        write_app(bundle, tmp_path / "file/app")
+
+
 def test_a_changed_bundle_is_refused_and_nothing_is_left(bundle: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -144,8 +144,15 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path):
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path):
     (tmp_path / "a.txt").write_text("hello")
-    with pytest.raises(VerificationError, match=r"manifest\.json: missing"):
+    with pytest.raises(VerificationError, match=r"a folder without manifest\.json, so no bundle"):
         inspect(tmp_path)
+
+
+def test_a_folder_that_holds_archives_is_told_with_them(tmp_path: Path):
+    (tmp_path / "x.mobilekd.zip").write_text("hello")
+    with pytest.raises(VerificationError) as told:
+        inspect(tmp_path)
+    assert told.value.hint == f"it has {tmp_path / 'x.mobilekd.zip'}"
 
 
 def test_a_model_that_answers_otherwise_is_named(built: Path):

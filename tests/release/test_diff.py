@@ -258,6 +258,8 @@ def test_json_holds_every_flip(built: Path, worse: Path, capsys: pytest.CaptureF
         ("BUILT", 2, "NEW"),
         ("BUILT TEXT", 7, "notes.txt"),
         ("BUILT BUILT --html no/such/folder/page.html", 2, "page.html"),
+        ("BUILT BUILT --html .", 2, "a folder; a file is needed"),
+        ("BUILT BUILT --html BUILT", 2, "would overwrite"),
     ],
 )
 def test_a_mistake_is_named(built: Path, tmp_path: Path, capfd, case: tuple[str, int, str]):
@@ -266,3 +268,10 @@ def test_a_mistake_is_named(built: Path, tmp_path: Path, capfd, case: tuple[str,
     places = {"BUILT": str(built / "bundle.zip"), "TEXT": str(tmp_path / "notes.txt")}
     ended = run(["bundle", "diff", *(places.get(word, word) for word in words.split())])
     assert (ended, told in capfd.readouterr().err) == (code, True)
+
+
+def test_a_diff_without_a_model_in_both_has_no_empty_table(built: Path, tmp_path: Path, capsys):
+    models = {"old": MODELS[:1], "new": MODELS[1:2]}
+    old, new = (str(Workshop(tmp_path / name, models=one).bundle() / "bundle.zip") for name, one in models.items())
+    assert run(["bundle", "diff", old, new]) == 0
+    assert "cost: not compared: no model is in both" in capsys.readouterr().out

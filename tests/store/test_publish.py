@@ -31,6 +31,13 @@ def published(store: ObjectStore, archive: Path, keep: int = 10) -> Published:
     return publish(archive, store, PublishOptions(keep=keep))
 
 
+def signed(bundle: Path) -> Path:
+    """Sign a bundle with a key of its own; return the signature beside it."""
+    key = bundle.with_name(f"{bundle.name}.key")
+    write_key_pair(key, b"")
+    return Path(sign_bundle(bundle, read_private_key(key, b"")).file)
+
+
 def names(store: ObjectStore) -> set[str]:
     return {one.name for one in store.list("")}
 
@@ -75,36 +82,49 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(store: ObjectStore, 
     assert names(store) == set()
 
 
-def signed(archive: Path, place: Path) -> Path:
-    """Return a copy of an archive, signed."""
-    copy = Path(shutil.copyfile(archive, place))
-    write_key_pair(place.with_suffix(".key"), b"")
-    sign_bundle(copy, read_private_key(place.with_suffix(".key"), b""))
-    return copy
-
-
 def test_the_signature_beside_a_bundle_goes_with_it(
     store: ObjectStore, archives: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    archive = signed(archives[0], tmp_path / "x.zip")
+    archive = tmp_path / "x.zip"
+    shutil.copyfile(archives[0], archive)
+    signature = signed(archive)
     published(store, archive)
     got = fetch(store, "stable", "", tmp_path / "out")
     assert got.signature == tmp_path / "out" / f"{NAME}.sig.json"
-    assert got.signature.read_bytes() == (tmp_path / "x.zip.sig.json").read_bytes()
+    assert got.signature.read_bytes() == signature.read_bytes()
 
 
-def test_a_signature_of_another_bundle_is_not_published(tmp_path: Path, archives: tuple[Path, Path]) -> None:
-    archive = signed(archives[0], tmp_path / "x.zip")
-    shutil.copyfile(archives[1], archive)  # built again, and not signed again
-    with pytest.raises(VerificationError, match=r"x\.zip\.sig\.json: is of another archive"):
-        published(FolderStore(tmp_path / "store"), archive)
+@pytest.mark.parametrize("how", ["beside", "--signature"])
+def test_a_signature_of_another_bundle_is_refused_and_nothing_is_put(
+    tmp_path: Path, archives: tuple[Path, Path], how: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    archive, other = tmp_path / "x.zip", tmp_path / "other.zip"
+    shutil.copyfile(archives[0], archive)
+    shutil.copyfile(archives[1], other)
+    signature = signed(other).rename(tmp_path / ("x.zip.sig.json" if how == "beside" else "other.sig"))
+    words = [how, str(signature)] if how == "--signature" else []
+    assert cli.run(["publish", str(archive), str(tmp_path / "store"), *words]) == 7
+    assert f"{signature}: signs an archive of sha256 {digest_file(other)}" in capfd.readouterr().err
     assert not (tmp_path / "store").exists()
 
 
-def test_a_file_that_is_no_signature_is_not_published(tmp_path: Path, archives: tuple[Path, Path]) -> None:
-    (tmp_path / "no.sig.json").write_text("signed")
-    with pytest.raises(VerificationError, match=r"no\.sig\.json"):
-        publish(archives[0], FolderStore(tmp_path / "store"), PublishOptions(signature=tmp_path / "no.sig.json"))
+def test_a_file_that_is_no_signature_is_refused(tmp_path: Path, archives: tuple[Path, Path]) -> None:
+    (tmp_path / "notes.txt").write_text("signed")
+    options = PublishOptions(signature=tmp_path / "notes.txt")
+    with pytest.raises(VerificationError, match=r"notes\.txt"):
+        publish(archives[0], FolderStore(tmp_path / "store"), options)
+
+
+def test_a_release_that_was_signed_later_is_found_by_its_digest_with_the_signature(
+    tmp_path: Path, archives: tuple[Path, Path]
+) -> None:
+    store, archive = FolderStore(tmp_path / "store"), tmp_path / "x.zip"
+    shutil.copyfile(archives[0], archive)
+    published(store, archive)
+    signed(archive)
+    published(store, archive)
+    digest = digest_file(archive)
+    assert fetch(store, "stable", digest[:12], tmp_path / "out").signature is not None
 
 
 def test_the_folder_that_one_is_in_can_be_published(
@@ -327,7 +347,7 @@ def test_a_channel_that_is_not_there_is_told_with_those_that_are(
     assert "there are: stable" in err
 
 
-@pytest.mark.parametrize(("digest", "told"), [("123", "8 digits at least"), ("0" * 64, "has 0 releases")])
+@pytest.mark.parametrize(("digest", "told"), [("123", "8 digits at least"), ("0" * 64, "has no release")])
 def test_a_digest_that_no_release_has_is_told(
     tmp_path: Path, archives: tuple[Path, Path], digest: str, told: str
 ) -> None:
@@ -351,3 +371,9 @@ def test_the_commands_print_one_json_object_each(
     assert shown("store", "list", url)["states"] == {sha256: "whole"}
     assert shown("store", "rollback", url, "--digest", sha256)["sequence"] == 1
     assert shown("store", "prune", url)["kept"] == 1
+
+
+@pytest.mark.parametrize("option", ["--grace-hours", "--stage-days"])
+@pytest.mark.parametrize("value", ["inf", "1e12", "nan", "-1"])
+def test_an_age_before_all_time_is_a_mistake(tmp_path: Path, option: str, value: str) -> None:
+    assert cli.run(["store", "prune", str(tmp_path), option, value]) == 2

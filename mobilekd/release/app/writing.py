@@ -67,7 +67,7 @@ def write_app(bundle: Path, out: Path, *, pack_name: str = "", backend: str = ""
         )
     if pack_name:
         check_pack_name(pack_name)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    _make_parent(out)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         source, made = Path(scratch) / "bundle", Path(scratch) / "app"
         source.mkdir()
@@ -90,6 +90,14 @@ def write_app(bundle: Path, out: Path, *, pack_name: str = "", backend: str = ""
         _write_listing(made, app, manifest, chosen)
         made.rename(out)
     return app
+
+
+def _make_parent(out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()  # tells a folder that can't be written, before any work
+    except OSError as cause:
+        raise ConfigError(f"--out {out} can't be written: {cause.strerror}", hint="choose another --out DIR") from cause
 
 
 def _write_all(source: Path, made: Path, app: App, manifest: Manifest, models: tuple[ModelEntry, ...]) -> None:
