@@ -158,7 +158,7 @@ def test_the_probe_leaves_nothing_behind(s3_url: str) -> None:
 
 def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="a/b: Not a directory"):
+    with pytest.raises(ConfigError, match="a file; a store is a folder"):
         open_store(str(tmp_path / "file")).put_new("a/b", b"one")
 
 
