@@ -80,9 +80,12 @@ def bundle_reproduce(
 ) -> None:
     """Build a bundle again from its provenance, in a new cache, and compare; exit code 7 if it differs."""
     from mobilekd import reproduce
+    from mobilekd.paths import check_folder
     from mobilekd.recorded_build import check_versions, read_recorded
     from mobilekd.show_reproduce import show_reproduction
 
+    if keep:
+        check_folder("--keep", keep)
     recorded = read_recorded(bundle)
     if not anyway:
         check_versions(recorded)

@@ -137,6 +137,7 @@ def with_budgets(budget: Budget, texts: Sequence[str]) -> Budget:
             raise ConfigError(
                 f"--budget {text} is not KEY=VALUE", hint=f"for example --budget top1_drop=0.01; keys: {_keys()}"
             )
+        key = key.removeprefix("budget.")  # as messages and profiles have it
         _refuse_percent(text, key, value)
         given[key], typed[f"budget.{key}"] = _value(key, value), f"--budget {text}"
     values: Mapping[str, Any] = {**budget.model_dump(exclude_none=True), **given}

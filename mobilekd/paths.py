@@ -1,5 +1,6 @@
 """Paths that a user wrote into a file or on the command line."""
 
+import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,3 +48,16 @@ def check_output(option: str, path: Path, reads: Iterable[Path] = ()) -> None:
     for one in reads:
         if one.resolve() in (path.resolve(), *path.resolve().parents):
             raise ConfigError(f"{option} {path}: would overwrite {one}, which is read", hint=f"another {option} FILE")
+
+
+def check_folder(option: str, path: Path) -> None:
+    """Refuse a folder that can't be made or written to; asked before a long work whose result goes there.
+
+    Raises:
+        ConfigError: A file is in the way, or this user may not write there.
+    """
+    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{option} {path}: {there} is a file", hint=f"another {option} DIR", code="MKD-262")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{option} {path}: {there} can't be written to", hint=f"another {option} DIR", code="MKD-262")

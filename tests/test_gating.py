@@ -97,3 +97,7 @@ def test_the_shipped_profile_shows_every_budget_with_a_value_that_reads():
     shown = tomllib.loads(re.sub(r"(?m)^# (\w+ = )", r"\1", text[text.index("[budget]") :]))["budget"]
     assert set(shown) == set(Budget.model_fields)
     assert Budget.model_validate_json(json.dumps(shown)).int8_beats_fp32 is True
+
+
+def test_a_budget_may_be_named_as_messages_name_it():
+    assert with_budgets(Budget(), ["budget.top1_drop=0.25"]).top1_drop == 0.25
