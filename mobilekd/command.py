@@ -1,6 +1,7 @@
 """The command that repeats a build: its pipeline, its profile, and a --set for each option that is not theirs."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from mobilekd.stage import GIVEN, Stage
 DATA_HERE = "DIR"
 """What stands in the command for the user's folder of images."""
 
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BENCHMARK, _BUNDLE = "benchmark", "bundle"
 
 
@@ -89,7 +91,13 @@ def toml_value(value: Any) -> str:
         '{kd = {temperature = 4.0}, names = ["a", "b"], on = true}'
     """
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {toml_value(one)}" for name, one in value.items() if one is not None) + "}"
+        return (
+            "{" + ", ".join(f"{_key(name)} = {toml_value(one)}" for name, one in value.items() if one is not None) + "}"
+        )
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(toml_value, value)) + "]"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)  # JSON would write an emoji as two halves, which TOML has no text for
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else toml_value(name)

@@ -32,6 +32,8 @@ CHOICES = {
     "tables in a list": ('distill.layers=[{student="blocks.2", teacher="layer2", method="fitnets"}]',),
     "a profile": ("profile.tolerance.agreement=0.9", "profile.max_top1_drop=0.01", "profile.budget.p50_ms=3.0"),
     "deployments": ('profile.deploy=[{backend = "mnn", io = "int8"}]', 'profile.benchmark.baseline="none"'),
+    "licences by name": ('bundle.network_licences={"timm:resnet18" = "Apache-2.0", "a.b" = "MIT"}',),
+    "text beyond ASCII": ('data.licence="é 😀"',),
     "more stages": (f"stages={toml_value(MORE_STAGES)}", "alone.network=timm:resnet10t"),
 }
 
