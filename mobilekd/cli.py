@@ -107,6 +107,7 @@ def build(
     target, chosen = config.load_profile(profile, overrides), config.load_pipeline(pipeline, overrides)
     outcome = Outcome(strict, junit, markdown)
     outcome.check(against)
+    delivery.check_place(chosen.name, target.name, out)
     limits, again = limits_of(target.budget, budget, against), Again(everything=fresh, measurements=remeasure)
     with open_workshop(cache, tensorboard, shared_cache) as workshop:
         result = pipelines.build(chosen, target, workshop, until=until, again=again)

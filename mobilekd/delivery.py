@@ -11,6 +11,7 @@ from typing import Any
 from mobilekd.artifacts import Artifact, Bundle, LatencyReport, ParityReport, digest_file
 from mobilekd.cache import full_disk_is_told
 from mobilekd.errors import ConfigError
+from mobilekd.paths import check_folder
 from mobilekd.pipeline import BuildResult
 from mobilekd.record import write_record
 from mobilekd.release.gates import Gate
@@ -29,6 +30,16 @@ class Delivery:
     archive: Path | None
     digest: str | None
     report: Path | None
+
+
+def check_place(pipeline: str, profile: str, out: Path) -> None:
+    """Refuse a place for the bundle of a build that can't be written, or holds something else; asked before the build.
+
+    Raises:
+        ConfigError: It does.
+    """
+    check_folder("--out", out)
+    _check_ours(out / f"{pipeline}-{profile}")
 
 
 def deliver(result: BuildResult, out: Path) -> Delivery:

@@ -131,8 +131,18 @@ def test_a_folder_that_no_build_made_is_left_alone(toy: Path, capfd: pytest.Capt
     (toy / "toy-toy").mkdir(parents=True)
     (toy / "toy-toy" / "mine").write_text("mine")
     assert cli.run(["build"]) == 2
-    assert "no build made it" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert (told.count("\n"), "no build made it" in told) == (2, True)  # error and hint: no stage ran
     assert (toy / "toy-toy" / "mine").read_text() == "mine"
+
+
+def test_a_place_that_is_a_file_is_told_before_any_stage_runs(
+    toy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert cli.run(["build", "--out", str(tmp_path / "file")]) == 2
+    told = capfd.readouterr().err
+    assert (told.count("\n"), "file is a file" in told) == (2, True)
 
 
 def test_a_build_that_stops_early_has_no_bundle(toy: Path, capfd: pytest.CaptureFixture[str]) -> None:
