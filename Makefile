@@ -16,7 +16,7 @@ build: $(VENV)/.all
 test: $(VENV)/.dev check
 	$(BIN)/mobilekd toolchain install onnx2tf
 	-$(BIN)/mobilekd toolchain install tflite-support # needs a CPython 3.11; a test says so where there is none
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder --cov --cov-report=term:skip-covered -q
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

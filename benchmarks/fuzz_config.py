@@ -157,11 +157,11 @@ def run(case: Case, folder: Path) -> tuple[int, str, float]:
     return code, err.getvalue(), time.process_time() - began
 
 
-def fault(code: int, said: str, seconds: float, allowed: Sequence[int] = (0, 2)) -> str:
-    """Return what is wrong with an end; empty for a good one.
+def fault(code: int, said: str, allowed: Sequence[int] = (0, 2)) -> str:
+    """Return what is wrong with an end, its time left aside; empty for a good one.
 
     Example:
-        >>> fault(2, "error: no [MKD-201]", 0.1), fault(70, "error: a bug", 0.1)
+        >>> fault(2, "error: no [MKD-201]"), fault(70, "error: a bug")
         ('', 'exit code 70')
     """
     if code not in allowed:
@@ -174,7 +174,7 @@ def fault(code: int, said: str, seconds: float, allowed: Sequence[int] = (0, 2))
         return f"{len(said):,} characters on stderr"
     if re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", said):
         return "control characters on stderr"
-    return f"{seconds:.1f} s" if seconds > LIMIT_S else ""
+    return ""
 
 
 def _exists(text: str) -> bool:
@@ -322,7 +322,7 @@ def sweep(examples: int, seed_: int, folder: Path) -> Tally:
         tally.exits[code] += 1
         tally.codes.update(re.findall(r"\[(MKD-\d{3})\]$", said, re.MULTILINE))
         tally.seconds.append(seconds)
-        if wrong := fault(code, said, seconds):
+        if wrong := fault(code, said) or (f"{seconds:.1f} s" if seconds > LIMIT_S else ""):
             tally.faults.append(f"{wrong}: {_shown(case)}\n    {said[:600]}")
 
     check()

@@ -55,6 +55,14 @@ def pytest_xdist_make_scheduler(config, log):
     return Spread(config, log)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Under `pytest -n`, begin with the files that take longest; the order of the others stays random."""
+    if hasattr(config, "workerinput"):
+        from tests.spread import rank
+
+        items.sort(key=lambda item: rank(item.nodeid))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Make a skipped test a failure where everything is meant to be there: MOBILEKD_CI is set by .ci/run."""

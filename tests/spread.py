@@ -9,6 +9,32 @@ _DEVICE_FOLDERS = ("tests/device/", "tests/benchmarking/", "tests/transports/")
 _DEVICE_FILES = ("tests/test_cli_devices.py", "tests/test_cli_bench.py", "tests/test_devices.py")
 
 
+LONG_FILES = (
+    "tests/transports/",
+    "tests/benchmarking/",
+    "tests/device/",
+    "tests/test_build_real.py",
+    "tests/docs/test_commands.py",
+    "tests/test_cifar.py",
+    "tests/test_reproduce_real.py",
+    "tests/docs/test_browser.py",
+    "tests/docs/test_notebook.py",
+    "tests/test_fuzz.py",
+    "tests/test_sweep.py",
+    "tests/release/test_hostile.py",
+    "tests/backends/",
+    "tests/store/",
+    "tests/training/test_processes.py",
+    "tests/test_torchrun.py",
+)
+"""What takes longest, from the longest: begun first, so that no process waits for another at the end."""
+
+
+def rank(nodeid: str) -> int:
+    """Return the place of a test's file among the long ones; behind them all for the others."""
+    return next((at for at, start in enumerate(LONG_FILES) if nodeid.startswith(start)), len(LONG_FILES))
+
+
 class Spread(LoadScopeScheduling):
     """Keep a file on one process, so that its fixtures are made once, and all that uses devices on another.
 

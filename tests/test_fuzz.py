@@ -1,8 +1,10 @@
-"""Files and words of any content end with a sentence and the right exit code, within a second, and never as a bug."""
+"""Files and words of any content end with a sentence and the right exit code, and never as a bug.
+
+How long that takes is measured by benchmarks/fuzz_config.py.
+"""
 
 import contextlib
 import io
-import time
 from pathlib import Path
 
 import pytest
@@ -48,14 +50,14 @@ LIGHT = (
 @settings(max_examples=200, deadline=None, suppress_health_check=ANY_FOLDER)
 @given(case=cases())
 def test_a_plan_of_any_files_ends_well_or_in_2(case: Case, tmp_path: Path) -> None:
-    assert fault(*run(case, tmp_path)) == ""
+    assert fault(*run(case, tmp_path)[:2]) == ""
 
 
 @pytest.mark.slow
 @settings(max_examples=2_000, deadline=None, suppress_health_check=ANY_FOLDER)
 @given(case=cases())
 def test_a_plan_of_very_many_files_ends_well_or_in_2(case: Case, tmp_path: Path) -> None:
-    assert fault(*run(case, tmp_path)) == ""
+    assert fault(*run(case, tmp_path)[:2]) == ""
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=ANY_FOLDER)
@@ -66,10 +68,9 @@ def test_light_commands_take_any_words(
     (tmp_path / "folder").mkdir(exist_ok=True)
     (tmp_path / "junk").write_bytes(content)
     err = io.StringIO()
-    began = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err), contextlib.chdir(tmp_path):
         code = cli.run([*command, *words])
-    assert fault(code, err.getvalue(), time.process_time() - began, allowed=(0, 2, 3, 7)) == ""
+    assert fault(code, err.getvalue(), allowed=(0, 2, 3, 7)) == ""
 
 
 @pytest.mark.parametrize(
