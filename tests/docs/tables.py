@@ -51,6 +51,7 @@ SHRINK = (
     (r"^mobilekd sweep\b", ("--seeds", "1", "--trials", "1", "--out", "{new}")),  # a folder holds one sweep
     (r"^mobilekd bench\b(?!.*--on host)", ("--images", "1", "--set", "profile.benchmark.timed_runs=10")),
     (r"^mobilekd bench\b", ("--set", "profile.benchmark.warmup_runs=1", "--set", "profile.tolerance.agreement=0.0")),
+    (r"^mobilekd build\b", ("--out", "{new}")),  # no command changes what another one reads: their order is random
     (r"^mobilekd init\b", ("--out", "{new}.toml")),  # each writes a file of its own: init keeps what is there
     (r"^mobilekd bundle keygen\b", ("--out", "{new}.key")),
     (r"^mobilekd (bundle app|fetch)\b", ("--out", "{new}")),
