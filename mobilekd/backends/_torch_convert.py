@@ -8,10 +8,11 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mobilekd.backend import Conversion
+from mobilekd.backend import Conversion, DeployedFacts
 from mobilekd.errors import ConfigError, StageError
 from mobilekd.process import run_logged
 from mobilekd.profile import Deployment
@@ -59,6 +60,28 @@ def run_converter(worker: str, request: Conversion, file: Path) -> Answer:
     if "message" in found:
         raise StageError(found["message"], hint=found["hint"])
     return found
+
+
+def facts_of(
+    request: Conversion, file: Path, found: Answer, *, tools: tuple[str, ...], runnable: bool, note: str
+) -> DeployedFacts:
+    """Return what is known of a file that `run_converter` wrote, from its answer and the ONNX file it came from."""
+    from mobilekd import graph
+    from mobilekd.backends import _onnx_facts
+
+    model = graph.load(source_of(request))
+    return DeployedFacts(
+        deployment=request.deployment.model_dump(mode="json"),
+        file=file.name,
+        runnable=runnable,
+        input=_onnx_facts.tensor_facts(model, "input"),
+        output=_onnx_facts.tensor_facts(model, "output"),
+        float_ops=tuple(found.get("float_ops", ())),
+        other_float_ops=tuple(found.get("other_float_ops", ())),
+        int8_tensors=found.get("int8_tensors", 0),
+        tools={name: metadata.version(name) for name in tools},
+        note=note,
+    )
 
 
 def order_of(request: Conversion, file: Path) -> Answer:

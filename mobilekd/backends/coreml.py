@@ -1,12 +1,12 @@
 """Core ML: an .mlpackage from the trained Q/DQ graph. It runs on macOS and iOS only, so it is built and not run."""
 
 from collections.abc import Mapping, Sequence
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import ClassVar
 
 from mobilekd.backend import Conversion, DeployedFacts, Float32, Session
-from mobilekd.backends._torch_convert import check_options, run_converter, source_of
+from mobilekd.backends._torch_convert import check_options, facts_of, run_converter
 from mobilekd.errors import MissingToolError, StageError
 
 _WORKER = "mobilekd.backends._coreml_convert"
@@ -37,28 +37,13 @@ class Coreml:
             MissingToolError: A package is not installed.
             StageError: An operator has no form in torch or Core ML, or the file is not what the table says.
         """
-        from mobilekd import graph
-        from mobilekd.backends import _onnx_facts
-
         deployment = request.deployment
         check_options(deployment, self.precisions)
         if lack := self.missing():
             raise MissingToolError(f"coreml: {lack}")
         file = request.out / f"{deployment.name}.mlpackage.zip"
         found = run_converter(_WORKER, request, file)
-        model = graph.load(source_of(request))
-        return DeployedFacts(
-            deployment=deployment.model_dump(mode="json"),
-            file=file.name,
-            runnable=False,
-            input=_onnx_facts.tensor_facts(model, "input"),
-            output=_onnx_facts.tensor_facts(model, "output"),
-            float_ops=tuple(found.get("float_ops", ())),
-            other_float_ops=tuple(found.get("other_float_ops", ())),
-            int8_tensors=found.get("int8_tensors", 0),
-            tools={name: metadata.version(name) for name in self.tools},
-            note=_NOTE,
-        )
+        return facts_of(request, file, found, tools=self.tools, runnable=False, note=_NOTE)
 
     def describe(self, model: Path) -> DeployedFacts:
         """Refuse: nothing of it can run here."""

@@ -10,14 +10,14 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from mobilekd.backend import Conversion, DeployedFacts, Float32, TensorFacts
-from mobilekd.backends._torch_convert import check_options, run_converter, source_of
+from mobilekd.backends._torch_convert import check_options, facts_of, run_converter
 from mobilekd.errors import MissingToolError, StageError
 from mobilekd.profile import Deployment
 
@@ -48,29 +48,14 @@ class Executorch:
             MissingToolError: A package is not installed.
             StageError: An operator has no torch form, or the file is not what the table says.
         """
-        from mobilekd import graph
-        from mobilekd.backends import _onnx_facts
-
         deployment = request.deployment
         check_options(deployment, self.precisions)
         if lack := self.missing():
             raise MissingToolError(f"executorch: {lack}")
-        is_int8 = deployment.precision == "int8"
         file = request.out / f"{deployment.name}.pte"
         found = run_converter(_WORKER, request, file)
-        model = graph.load(source_of(request))
-        return DeployedFacts(
-            deployment=deployment.model_dump(mode="json"),
-            file=file.name,
-            runnable=True,
-            input=_onnx_facts.tensor_facts(model, "input"),
-            output=_onnx_facts.tensor_facts(model, "output"),
-            float_ops=tuple(found.get("float_ops", ())),
-            other_float_ops=tuple(found.get("other_float_ops", ())),
-            int8_tensors=found.get("int8_tensors", 0),
-            tools={name: metadata.version(name) for name in self.tools},
-            note=_note(found) if is_int8 else "",
-        )
+        note = _note(found) if deployment.precision == "int8" else ""
+        return facts_of(request, file, found, tools=self.tools, runnable=True, note=note)
 
     def describe(self, model: Path) -> DeployedFacts:
         """Return what a .pte file says of its input and output; int8 when a delegate has int8 tensors."""

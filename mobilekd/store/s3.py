@@ -158,11 +158,12 @@ class S3Store(ObjectStore):
             return
         self._reach()
         self._is_probed = True  # the probe itself writes
+        is_proved = False
         try:
             check_conditional_writes(self)
-        except BaseException:
-            self._is_probed = False
-            raise
+            is_proved = True
+        finally:
+            self._is_probed = is_proved
 
     @contextmanager
     def _failures_told(self, name: str, *, may_be_denied: bool = False) -> Iterator[None]:

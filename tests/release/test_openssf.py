@@ -1,5 +1,6 @@
 """OpenSSF's form of a signature, by the real model-signing."""
 
+import base64
 import json
 import shutil
 import sys
@@ -9,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from mobilekd.artifacts import digest_file, files_below
 from mobilekd.errors import ConfigError, MissingToolError, VerificationError
 from mobilekd.release.files import open_bundle
 from mobilekd.release.openssf import Openssf, openssf_of, sign_openssf, verify_openssf
@@ -36,13 +38,25 @@ def signed(desk: Path) -> Path:
     return desk
 
 
-def test_a_signed_folder_verifies(signed: Path):
+def signed_digests(signature: Path) -> dict[str, str]:
+    """Return what a signature file says of each file."""
+    payload = json.loads(base64.b64decode(json.loads(signature.read_text())["dsseEnvelope"]["payload"]))
+    return {one["name"]: one["digest"] for one in payload["predicate"]["resources"]}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.as_posix(): digest_file(folder / path) for path in files_below(folder)}
+
+
+def test_a_signed_folder_verifies_by_the_digest_of_every_file(signed: Path):
     verify_openssf(signed / "bundle", signed / "ec.pub", signed / "x.sig")
+    assert signed_digests(signed / "x.sig") == digests(signed / "bundle")
 
 
 def test_the_signature_of_an_archive_is_one_of_its_folder(desk: Path, built: Path):
     sign_openssf(open_bundle(built / "bundle.zip"), Openssf(desk / "ec.pem", desk / "x.sig"))
     verify_openssf(desk / "bundle", desk / "ec.pub", desk / "x.sig")
+    assert signed_digests(desk / "x.sig") == digests(desk / "bundle")
 
 
 def test_an_encrypted_key_signs(desk: Path, monkeypatch: pytest.MonkeyPatch):
@@ -52,6 +66,7 @@ def test_an_encrypted_key_signs(desk: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MOBILEKD_OPENSSF_PASSPHRASE", SECRET)
     sign_openssf(open_bundle(desk / "bundle"), Openssf(desk / "ec.pem", desk / "x.sig"))
     verify_openssf(desk / "bundle", desk / "ec.pub", desk / "x.sig")
+    assert signed_digests(desk / "x.sig") == digests(desk / "bundle")
 
 
 def test_a_wrong_passphrase_is_refused_and_not_shown(desk: Path, monkeypatch: pytest.MonkeyPatch):

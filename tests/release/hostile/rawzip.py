@@ -5,8 +5,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-LOCAL = (
-    ("mark", "4s"),
+_OF_BOTH = (
     ("version", "H"),
     ("flags", "H"),
     ("method", "H"),
@@ -18,19 +17,11 @@ LOCAL = (
     ("name_bytes", "H"),
     ("extra_bytes", "H"),
 )
+LOCAL = (("mark", "4s"), *_OF_BOTH)
 CENTRAL = (
     ("mark", "4s"),
     ("made_by", "H"),
-    ("version", "H"),
-    ("flags", "H"),
-    ("method", "H"),
-    ("time", "H"),
-    ("date", "H"),
-    ("crc", "I"),
-    ("stored", "I"),
-    ("size", "I"),
-    ("name_bytes", "H"),
-    ("extra_bytes", "H"),
+    *_OF_BOTH,
     ("comment_bytes", "H"),
     ("disk", "H"),
     ("internal", "H"),
