@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from mobilekd import artifacts
 from mobilekd.artifacts import Artifact, Baseline, Dataset, Student, digest_tree
+from mobilekd.errors import StageError
 from mobilekd.stage import Context, Inputs, Stage
 from mobilekd.stages.alone import Alone
 from mobilekd.stages.assistant import Assistant
@@ -45,6 +46,7 @@ REFUSED = [
     ({"extra_teachers": [{**EXTRA, "network": "timm:resnet19"}]}, "timm has no network 'resnet19'"),
     ({"layers": [{"student": "a", "teacher": "b", "method": "kd"}]}, "does not compare feature maps alone"),
     ({"generations": 0}, "greater than or equal to 1"),
+    ({"keep_features": True}, "keep_features needs views above 0"),
 ]
 
 
@@ -187,6 +189,28 @@ def test_a_teacher_of_which_views_come_again_is_remembered(folder, data, teacher
     _, silent = made(distill(views=1, epochs=2), folder / "views", data, teacher)
     assert silent.lines[0] == "distill: 0.1 hard + 0.9 kd(temperature 4); the teacher runs once for each image and view"
     assert "answers of the teacher were cached" in silent.lines[-1]
+
+
+def test_features_of_views_that_come_again_are_remembered_where_that_is_asked_for(folder, data, teacher) -> None:
+    stage = distill(method="fitnets", views=1, epochs=3, keep_features=True)
+    _, silent = made(stage, folder / "features", data, teacher)
+    # 3 logits, stages of 4 x 8 x 8, 8 x 4 x 4 and 16 x 2 x 2, as halves
+    assert silent.lines[0].startswith("distill: what is read of the teacher is kept: 902 bytes an image and view")
+    assert silent.lines[1].endswith("the teacher runs once for each image and view")
+    assert "features: 48 of 72 answers of the teacher were cached" in silent.lines[-1]
+
+
+def test_a_run_that_could_keep_features_says_how(folder, data, teacher) -> None:
+    _, silent = made(distill(method="rkd", views=1, epochs=2), folder / "could", data, teacher)
+    assert silent.lines[0].endswith("rkd reads its embedding (distill.keep_features = true would keep that)")
+
+
+def test_features_that_the_disk_has_no_room_for_are_refused_before_the_first_step(
+    folder, data, teacher, monkeypatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 900}))
+    with pytest.raises(StageError, match=r"902 bytes an image and view, 21.6 kB in all, and .* has 900 B left"):
+        made(distill(method="fitnets", views=1, keep_features=True), folder / "full", data, teacher)
 
 
 def test_layers_train_each_with_its_method(folder, data, teacher) -> None:

@@ -1,13 +1,18 @@
-"""Where the logits of a distillation's teachers are kept: beside the cache's stages, shared by all builds."""
+"""Where the answers of a distillation's teachers are kept: beside the cache's stages, shared by all builds."""
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mobilekd.artifacts import Dataset
+from mobilekd.errors import StageError
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages._training import TrainingStage
+from mobilekd.units import readable_bytes
 
 if TYPE_CHECKING:
+    from mobilekd.training.answers import OpenAnswers
     from mobilekd.training.data import Images
     from mobilekd.training.soft_labels import SoftLabels
 
@@ -24,14 +29,49 @@ class SoftLabelStore:
     opened: "list[SoftLabels]"
 
     def of(self, teacher: str) -> "SoftLabels | None":
-        """Return the cache of a teacher, named by its digest; None where no view of an image comes twice."""
-        if not self.stage.views or self.context.soft_labels is None:
+        """Return the logits of a teacher, named by its digest; None where no view of an image comes twice."""
+        if not self._can_keep:
             return None
+        return self._open("soft labels", len(self.train.facts.classes), self._facts(teacher), self.top)
+
+    def features_of(self, teacher: str) -> "OpenAnswers | None":
+        """Return what opens the stages and the embedding of a teacher, its logits among them."""
+        if not self._can_keep:
+            return None
+        facts = self._facts(teacher)
+
+        def opened(width: int, more: Mapping[str, object]) -> "SoftLabels":
+            kept = self._open("features", width, {**facts, "features": more})
+            self._tell_size(kept)
+            return kept
+
+        return opened
+
+    def _tell_size(self, kept: "SoftLabels") -> None:
+        whole = kept.bytes_per_image * len(self.train) * self.stage.views
+        free = shutil.disk_usage(next(one for one in kept.folder.parents if one.exists())).free
+        there = sum(one.stat().st_size for one in kept.folder.glob("view-*.npy"))
+        size = f"{kept.bytes_per_image:,} bytes an image and view, {readable_bytes(whole)} in all"
+        name = self.stage.stage_name()
+        if whole - there > free:
+            raise StageError(
+                f"{name}.keep_features: what is read of the teacher takes {size}, and {kept.folder.parent} has"
+                f" {readable_bytes(free)} left",
+                hint=f"set {name}.keep_features to false, or {name}.views below {self.stage.views};"
+                " mobilekd cache prune frees what no build needs",
+                code="MKD-430",
+            )
+        self.context.progress.say(f"{name}: what is read of the teacher is kept: {size}, in {kept.folder}")
+
+    @property
+    def _can_keep(self) -> bool:
+        return bool(self.stage.views) and self.context.soft_labels is not None
+
+    def _facts(self, teacher: str) -> dict[str, object]:
         from mobilekd.training.device import choose
-        from mobilekd.training.soft_labels import SoftLabels, folder_name
 
         recipe = self.stage.recipe()
-        facts = {
+        return {
             "teacher": teacher,
             "data": self.dataset.digest,
             "augmentation": recipe.augmentation.pixel_facts(),
@@ -40,8 +80,13 @@ class SoftLabelStore:
             "device": choose(recipe.device).type,
             "top": self.top,
         }
+
+    def _open(self, title: str, width: int, facts: Mapping[str, object], top: int = 0) -> "SoftLabels":
+        from mobilekd.training.soft_labels import SoftLabels, folder_name
+
+        assert self.context.soft_labels is not None
         folder = self.context.soft_labels / folder_name(facts)
-        self.opened.append(SoftLabels(folder, len(self.train), len(self.train.facts.classes), self.top))
+        self.opened.append(SoftLabels(folder, len(self.train), width, top, title))
         return self.opened[-1]
 
     def tell(self) -> None:

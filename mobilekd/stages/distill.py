@@ -46,6 +46,8 @@ class Distill(MethodOptions, NetworkStage):
             next one from the one before (https://arxiv.org/abs/1805.04770); the last is kept.
         soft_label_top: Logits of an image that are kept when a teacher's answers are cached (with `views` above 0); 0
             keeps all. The rest of the probability is spread evenly.
+        keep_features: Keep stages and embedding too where methods read them (with `views` above 0), so that the teacher
+            runs once for each image and view; the stage says how many bytes that takes.
     """
 
     needs = (Dataset, Teacher)
@@ -60,6 +62,7 @@ class Distill(MethodOptions, NetworkStage):
     combine: Combine = "mean"
     generations: int = Field(default=1, ge=1)
     soft_label_top: int = Field(default=0, ge=0)
+    keep_features: bool = False
 
     @model_validator(mode="after")
     def _options_hold_together(self) -> Self:
@@ -74,6 +77,8 @@ class Distill(MethodOptions, NetworkStage):
             part.method.weight and not part.method.uses_features() for part in strategy.parts
         ):
             raise ValueError("soft_first needs a method on logits; set soft_weight above 0, which adds kd")
+        if self.keep_features and not self.views:
+            raise ValueError("keep_features needs views above 0: without views no image comes twice in the same view")
         if self.combine != "mean" and not self.extra_teachers:
             raise ValueError(f"combine is {self.combine!r} with one teacher; name extra_teachers or leave it out")
         if self.combine != "weighted" and any(one.weight != 1 for one in self.extra_teachers):
@@ -119,7 +124,7 @@ class Distill(MethodOptions, NetworkStage):
             network = self.build_network(splits[0], generation=generation)
             objective = self.objective(network, teachers, splits[0], strategy)
             title = self._title(generation)
-            context.progress.say(f"{title}: {objective.describe()}; {objective.teacher_use()}")
+            context.progress.say(f"{title}: {objective.describe()}; {objective.teacher_use()}{self._advice(strategy)}")
             checkpoint = context.scratch / f"checkpoint-{title.replace('/', '-of-')}.pt"
             run = Run(title, network, objective, *splits[:2], checkpoint, context.progress, adapters=objective.adapters)
             with curves(context, title, teacher_metrics.get("top1_validation")) as watch:
@@ -135,6 +140,12 @@ class Distill(MethodOptions, NetworkStage):
 
     def _layer_parts(self) -> tuple[Part, ...]:
         return tuple(one.part() for one in self.layers)
+
+    def _advice(self, strategy: Strategy) -> str:
+        """Return what would let the teacher run less."""
+        reads_features = any(part.method.weight and part.method.uses_features() for part in strategy.parts)
+        could_keep = reads_features and 0 < self.views < self.epochs and not self.keep_features
+        return f" ({self.stage_name()}.keep_features = true would keep that)" if could_keep else ""
 
     def _title(self, generation: int) -> str:
         return self.stage_name() + (f"-{generation + 1}/{self.generations}" if self.generations > 1 else "")
@@ -153,11 +164,12 @@ class Distill(MethodOptions, NetworkStage):
             files = source_files(one.network, path_of(one.checkpoint))
             digests.append(" ".join([one.network, *(digest_file(path) for path in files.values())]))
         weights = (1.0, *(one.weight for one in self.extra_teachers))
-        runs_anyway = self.strategy().uses_features()
-        return tuple(
-            TeacherNetwork(network, weight, None if runs_anyway else store.of(digest))
-            for network, weight, digest in zip(built, weights, digests, strict=True)
-        )
+        # Features are those of the first teacher, and its logits come with them.
+        has_features = self.strategy().uses_features()
+        kept = store.features_of(digests[0]) if has_features and self.keep_features else None
+        soft = [None if has_features and not index else store.of(digest) for index, digest in enumerate(digests)]
+        first, *others = (TeacherNetwork(*one) for one in zip(built, weights, soft, strict=True))
+        return replace(first, features=kept), *others
 
     def _diagnoses(self, history: "History", teacher: Metrics, student: Metrics) -> "list[Diagnosis]":
         from mobilekd.training.diagnosis import DistillFacts, diagnose

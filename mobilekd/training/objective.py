@@ -1,8 +1,7 @@
 """The loss of a distillation: labels, methods and teachers, weighted as a strategy says."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,25 +9,20 @@ from torch.nn.functional import cross_entropy
 
 from mobilekd.errors import ConfigError
 from mobilekd.method import Batch, Method, Outputs, Sizes
+from mobilekd.training.answers import KeptOutputs, OpenAnswers, SoftAnswers, images_at
 from mobilekd.training.frozen import folded
 from mobilekd.training.strategy import Combine, Part, Strategy
 from mobilekd.training.taps import Taps, check_paths, evaluating, tap_paths
 
 
-class SoftAnswers(Protocol):
-    """Logits of one teacher, remembered; `mobilekd.training.soft_labels.SoftLabels`."""
-
-    def answers(self, rows: Tensor, view: int, ask: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return logits float32 [rows, classes]; `ask` runs the teacher on the images at some places of the batch."""
-
-
 @dataclass(frozen=True, slots=True)
 class TeacherNetwork:
-    """A trained network, its weight among several, and its remembered logits."""
+    """A trained network, its weight among several, its remembered logits, and where to keep what else is read of it."""
 
     network: nn.Module
     weight: float = 1.0
     soft_labels: SoftAnswers | None = None
+    features: OpenAnswers | None = None
 
 
 class Objective:
@@ -76,6 +70,7 @@ class Objective:
         self._student = _taps(student, tuple(one for one, _ in paths), strategy)
         self._teachers = tuple(replace(one, network=folded(one.network, example, read)) for one in teachers)
         self._first_teacher = _taps(self._teachers[0].network, read, strategy)
+        self._kept = self._open_kept(example, read)
         self.adapters = self._make_adapters(student, example, sizes, seed)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
@@ -107,7 +102,9 @@ class Objective:
 
     def teacher_use(self) -> str:
         """Return in words when the teachers run."""
-        return self.strategy.teacher_use(is_cached=all(one.soft_labels for one in self._teachers))
+        first = self._kept if self.strategy.uses_features() else self._teachers[0].soft_labels
+        others = (one.soft_labels for one in self._teachers[1:])
+        return self.strategy.teacher_use(is_cached=all((first, *others)))
 
     def _taught(self, batch: Batch) -> Outputs:
         first: Outputs | None = None
@@ -116,8 +113,8 @@ class Objective:
             for one in self._teachers:
                 _move(one.network, batch.images.device)
             if self.strategy.uses_features():
-                first = self._first_teacher(batch.images)
-                logits = [first.logits, *(one.network(batch.images) for one in self._teachers[1:])]
+                first = self._kept(batch) if self._kept else self._first_teacher(batch.images)
+                logits = [first.logits, *(_asked(one, batch) for one in self._teachers[1:])]
             else:
                 logits = [_asked(one, batch) for one in self._teachers]
             weights = [one.weight for one in self._teachers]
@@ -129,6 +126,12 @@ class Objective:
         if not part.student:
             return replace(outputs, stages=outputs.stages[: self._shared])
         return replace(outputs, stages=(outputs.stages[self._layer_index[part.label]],), embedding=None)
+
+    def _open_kept(self, example: Tensor, read: tuple[str, ...]) -> KeptOutputs | None:
+        opened = self._teachers[0].features
+        if opened is None or not self.strategy.uses_features():
+            return None
+        return KeptOutputs(self._first_teacher, example, opened, {"read": list(read)})
 
     def _make_adapters(self, student: nn.Module, example: Tensor, sizes: Sizes, seed: int) -> nn.ModuleDict | None:
         makers = [part for part in self.strategy.parts if type(part.method).adapters is not Method.adapters]
@@ -209,8 +212,7 @@ def _taps(network: nn.Module, paths: tuple[str, ...], strategy: Strategy) -> Tap
 
 def _asked(teacher: TeacherNetwork, batch: Batch) -> Tensor:
     def ask(places: Tensor) -> Tensor:
-        images = batch.images if len(places) == len(batch.rows) else batch.images[places]
-        logits: Tensor = teacher.network(images)
+        logits: Tensor = teacher.network(images_at(batch, places))
         return logits
 
     if teacher.soft_labels:

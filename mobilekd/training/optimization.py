@@ -22,7 +22,12 @@ def make_optimizer(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.
     ]
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True, fused=fused)
+    optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True, fused=fused)
+    # A method that starts late leaves its adapters without gradients until then, and the fused kernel refuses a group
+    # in which some momenta are there and some are not. From zeros the first step is the one it would have made.
+    for one in parameters:
+        optimizer.state[one]["momentum_buffer"] = torch.zeros_like(one)
+    return optimizer
 
 
 def _is_dense(one: Tensor) -> bool:

@@ -1,8 +1,9 @@
-"""The teacher's logits on disk: it runs once for each image and view, not once an epoch.
+"""The teacher's answers on disk: it runs once for each image and view, not once an epoch.
 
-One file a view, `view-0003.npy`, in a folder whose name is the digest of all that can change an answer: the teacher,
-the data, the augmentation, the seed, the precision. A row of NaN is an image that was not asked yet, so that a
-build that was killed, or one that saw a part of an epoch, leaves every answer it got.
+An answer is a row of numbers: its logits, or all that the methods read of it (answers.py). One file a view,
+`view-0003.npy`, in a folder whose name is the digest of all that can change an answer: the teacher, the data, the
+augmentation, the seed, the precision, what is read. A row of NaN is an image that was not asked yet, so that a build
+that was killed, or one that saw a part of an epoch, leaves every answer it got.
 """
 
 import hashlib
@@ -20,6 +21,8 @@ from torch import Tensor
 _VERSION = 2  # 2: BatchNorms of the teacher are folded, which moves the last bits
 _LARGEST_FP16 = 65504.0
 _LARGEST_TOP_CLASSES = 31744
+_INFINITY_BITS = 0x7C00
+_WRITTEN_AT_ONCE = 1 << 24
 
 
 @dataclass(slots=True)
@@ -31,7 +34,7 @@ class Served:
 
 
 class SoftLabels:
-    """Logits of one teacher for (image, view), rounded to fp16.
+    """Answers of one teacher for (image, view), rounded to fp16.
 
     An answer is the same rounded number whether the teacher gave it now or it was read: a run with a warm cache
     trains on what a run with a cold one did, as far as the teacher answers an image alike in another batch.
@@ -41,18 +44,19 @@ class SoftLabels:
         served: What came from where, counted since this object was made.
     """
 
-    def __init__(self, folder: Path, images: int, classes: int, top: int = 0) -> None:
+    def __init__(self, folder: Path, images: int, classes: int, top: int = 0, title: str = "soft labels") -> None:
         """Open a cache; nothing is written before the first answer.
 
         Args:
             folder: Of this teacher, these data and this augmentation: see `folder_name`.
             images: In the training split.
-            classes: Width of the logits.
+            classes: Width of the logits, or of what else is kept.
             top: Keep this many largest logits an image (and what is left over as one value); 0 keeps all of them.
                 Of at most 31,744 classes: as halves, larger class numbers would read as NaN.
+            title: What `told` calls the answers.
         """
         assert not top or classes <= _LARGEST_TOP_CLASSES
-        self.folder = folder
+        self.folder, self._title = folder, title
         self.served = Served()
         self._images, self._classes = images, classes
         self._top = top if 0 < top < classes else 0
@@ -80,7 +84,7 @@ class SoftLabels:
         stored = self._open(view)
         places = rows.cpu().numpy()
         known = stored[places]
-        missing = np.flatnonzero(np.isnan(known).any(axis=1))
+        missing = np.flatnonzero(_has_nan(known))
         if len(missing):
             known[missing] = self._packed(ask(torch.from_numpy(missing).to(rows.device)).detach().float().cpu())
             stored[places[missing]] = known[missing]
@@ -93,7 +97,7 @@ class SoftLabels:
         total = self.served.cached + self.served.asked
         share = self.served.cached / total if total else 0.0
         return (
-            f"soft labels: {self.served.cached:,} of {total:,} answers of the teacher were cached ({share:.1%}),"
+            f"{self._title}: {self.served.cached:,} of {total:,} answers of the teacher were cached ({share:.1%}),"
             f" {self.bytes_per_image} bytes an image and view, in {self.folder}"
         )
 
@@ -110,7 +114,7 @@ class SoftLabels:
     def _packed(self, logits: Tensor) -> "NDArray[np.float16]":
         clamped = logits.clamp(-_LARGEST_FP16, _LARGEST_FP16)
         if not self._top:
-            return clamped.numpy().astype(np.float16)
+            return clamped.half().numpy()
         values, places = clamped.topk(self._top, dim=1)
         is_left = torch.ones_like(clamped, dtype=torch.bool).scatter_(1, places, value=False)
         left = clamped.masked_fill(~is_left, -torch.inf).logsumexp(1, keepdim=True)
@@ -121,7 +125,7 @@ class SoftLabels:
 
     def _unpacked(self, known: "NDArray[np.float16]") -> Tensor:
         if not self._top:
-            return torch.from_numpy(known.astype(np.float32))
+            return torch.from_numpy(known).float()
         values, spread = known[:, : self._top], known[:, self._top : self._top + 1]
         places = np.ascontiguousarray(known[:, self._top + 1 :]).view(np.uint16).astype(np.int64)
         logits = np.repeat(spread.astype(np.float32), self._classes, axis=1)
@@ -143,6 +147,12 @@ def folder_name(facts: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _has_nan(rows: "NDArray[np.float16]") -> "NDArray[np.bool_]":
+    """Return which rows hold a NaN: by the bits, since numpy's isnan of halves is slow."""
+    without_sign = rows.view(np.uint16) & np.uint16(0x7FFF)
+    return np.asarray((without_sign > _INFINITY_BITS).any(axis=1))
+
+
 def _existing(path: Path, shape: tuple[int, int]) -> "NDArray[np.float16]":
     try:
         stored: NDArray[np.float16] = np.load(path, mmap_mode="r+")
@@ -157,14 +167,27 @@ def _existing(path: Path, shape: tuple[int, int]) -> "NDArray[np.float16]":
 def _created(path: Path, shape: tuple[int, int]) -> "NDArray[np.float16]":
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as stream:
-            np.save(stream, np.full(shape, np.nan, np.float16))
+        _write_unasked(beside, shape)
+        _put_in_place(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    opened: NDArray[np.float16] = np.load(path, mmap_mode="r+")
+    return opened
+
+
+def _write_unasked(path: Path, shape: tuple[int, int]) -> None:
+    """Write rows of NaN, so that every block is there: a page of a full disk would end the process."""
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f2", "fortran_order": False, "shape": shape})
+        rows = max(1, _WRITTEN_AT_ONCE // (2 * shape[1]))
+        for start in range(0, shape[0], rows):
+            stream.write(np.full((min(rows, shape[0] - start), shape[1]), np.nan, np.float16).tobytes())
+
+
+def _put_in_place(beside: Path, path: Path) -> None:
+    try:
         os.link(beside, path)
     except FileExistsError:  # another process was first; both write into its file
         pass
     except OSError:  # no hard links here: of two processes that make it at once, the first has to ask again
         beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    opened: NDArray[np.float16] = np.load(path, mmap_mode="r+")
-    return opened

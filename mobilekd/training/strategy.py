@@ -87,7 +87,7 @@ class Strategy:
         return f"{line}; the first {self.soft_first:.0%} of the run on logits alone" if self.soft_first else line
 
     def teacher_use(self, *, is_cached: bool) -> str:
-        """Return in words when the teacher runs; `is_cached`: its logits are kept where that is enough."""
+        """Return in words when the teacher runs; `is_cached`: what the methods read of it is kept."""
         readers = [
             f"{part.name} reads its {' and '.join(sorted(part.method.reads - {'logits'}))}"
             for part in self.parts
@@ -95,7 +95,7 @@ class Strategy:
         ]
         if not any(part.method.weight for part in self.parts):
             return "the teacher does not run: no method has a weight"
-        if readers:
+        if readers and not is_cached:
             return f"the teacher runs in every step: {', '.join(dict.fromkeys(readers))}"
         return "the teacher runs once for each image and view" if is_cached else "the teacher runs in every step"
 
