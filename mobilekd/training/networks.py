@@ -16,6 +16,8 @@ from mobilekd.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# What networks of others raise on an image of another size, as timm's AssertionError.
+_REFUSALS = (RuntimeError, AssertionError, ValueError, TypeError, LookupError)
 _FORMS = "use timm:NAME (as timm:resnet18) or python:package.module:factory"
 
 
@@ -148,10 +150,11 @@ def check_output(network: "nn.Module", name: str, example: "Tensor", classes: in
     with torch.no_grad():
         try:
             logits = network.eval()(example)
-        except RuntimeError as cause:
+        except _REFUSALS as cause:
+            told = (str(cause) or type(cause).__name__).splitlines()[0]
             raise ConfigError(
-                f"{name} does not take an image of {list(example.shape)}: {str(cause).splitlines()[0]}",
-                hint="set data.image_size to what the network takes",
+                f"{name} does not take an image of {list(example.shape)}: {told}",
+                hint=f"set data.image_size to what the network takes{_named_size(network)}",
                 code="MKD-250",
             ) from cause
     if tuple(logits.shape) != (len(example), classes):
@@ -160,6 +163,13 @@ def check_output(network: "nn.Module", name: str, example: "Tensor", classes: in
             hint=f"its last layer must give {classes} logits; a factory gets num_classes={classes}",
             code="MKD-250",
         )
+
+
+def _named_size(network: "nn.Module") -> str:
+    """Return the image size that a timm network names, in words."""
+    named = getattr(network, "default_cfg", None)
+    size = named.get("input_size") if isinstance(named, Mapping) else None
+    return f": {size[-1]}" if size else ""
 
 
 def load_checkpoint(network: "nn.Module", path: Path) -> None:

@@ -66,6 +66,13 @@ def test_logits_must_match_the_classes() -> None:
         networks.check_output(nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), "python:x:y", torch.zeros(2, 3, 2, 2), 5)
 
 
+def test_an_image_of_a_size_that_a_network_refuses_is_named_with_the_size_that_it_takes() -> None:
+    network = networks.build("timm:vit_tiny_patch16_224", 3)
+    with pytest.raises(ConfigError, match=r"does not take an image of \[2, 3, 32, 32\]: Input height") as caught:
+        networks.check_output(network, "timm:vit_tiny_patch16_224", torch.zeros(2, 3, 32, 32), 3)
+    assert caught.value.hint == "set data.image_size to what the network takes: 224"
+
+
 def linear() -> nn.Module:
     torch.manual_seed(1)
     return nn.Linear(3, 2)
