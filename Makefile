@@ -8,15 +8,20 @@ WHAT_TO_INSTALL := pyproject.toml constraints.txt
 # Tests run on this many processes, one thread each: two fill the smallest machine that CI has.
 WORKERS ?= 2
 
-.PHONY: build test check docs install clean
+.PHONY: build test coverage check docs install clean
 
 build: $(VENV)/.all
 	$(BIN)/mobilekd build --profile android-arm64
 
+# Which lines ran takes half as long again to write down: only `make coverage` does.
+PYTEST_OPTIONS ?= --durations=25
+coverage: PYTEST_OPTIONS = --cov --cov-report=term:skip-covered
+coverage: test
+
 test: $(VENV)/.dev check
 	$(BIN)/mobilekd toolchain install onnx2tf
 	-$(BIN)/mobilekd toolchain install tflite-support # needs a CPython 3.11; a test says so where there is none
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder --cov --cov-report=term:skip-covered -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(PYTEST_OPTIONS) -q
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ PLACEHOLDERS = {
 NOT_RUN = {
     "make build": "minutes: it is the quickstart at full length; `mobilekd build` runs here, shortened",
     "make test": "it is what runs this test",
+    "make coverage": "it is what runs this test",
     "make docs": "installs; tests/docs/test_browser.py builds the site by the same `mkdocs build --strict`",
     "mobilekd bench BUNDLE --profile rpi5 --set profile.device.host=HOST --mode release": "needs a board over ssh",
 }
