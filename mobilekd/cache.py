@@ -25,6 +25,7 @@ from typing import Any
 from mobilekd.artifacts import canonical_json, digest_file, files_below
 from mobilekd.entry import SCHEMA, UNREADABLE, Entry, damage_of, digest_of, read_entry
 from mobilekd.errors import ConfigError, StageError
+from mobilekd.paths import free_bytes
 
 _USERS_LOCK = "users.lock"
 _WAIT_STEP_S = 0.1
@@ -204,7 +205,7 @@ def full_disk_is_told(folder: Path) -> Iterator[None]:
         if not _is_disk_full(cause, folder):
             raise
         place = getattr(cause, "filename", None) or folder
-        free = _free_bytes(folder)
+        free = free_bytes(folder)
         hint = "free some space (mobilekd cache prune), or choose another place with --cache DIR"
         raise StageError(f"no space left for {place}: {free:,} bytes are free", hint=hint, code="MKD-430") from cause
 
@@ -212,11 +213,7 @@ def full_disk_is_told(folder: Path) -> Iterator[None]:
 def _is_disk_full(cause: OSError | RuntimeError, folder: Path) -> bool:
     if isinstance(cause, OSError):
         return cause.errno in {errno.ENOSPC, errno.EDQUOT}
-    return _free_bytes(folder) < 1 << 20
-
-
-def _free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.exists())).free
+    return free_bytes(folder) < 1 << 20
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -1,7 +1,6 @@
 """Prepare the emulator of a profile: build, download, check; without root, and only what is not there."""
 
 import errno
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from mobilekd.device.runner import Job
 from mobilekd.device_doctor import deployed_backends
 from mobilekd.device_tools import cross_compiler, emulator_tools, machine_tools, pip, program, remedy
 from mobilekd.errors import ConfigError, DeviceError, MissingToolError, MobilekdError, StageError
+from mobilekd.paths import free_bytes
 from mobilekd.profile import Profile
 from mobilekd.stage import Progress
 from mobilekd.transport import Completed
@@ -216,18 +216,14 @@ def _told(state: Path) -> Iterator[None]:
             raise
         raise _full(state, str(cause)) from cause
     except MobilekdError as cause:  # a compiler, pip or apt that found the disk full
-        if _NO_SPACE not in cause.message and _free_bytes(state) >= _FULL_BYTES:
+        if _NO_SPACE not in cause.message and free_bytes(state) >= _FULL_BYTES:
             raise
         raise _full(state, cause.message) from cause
 
 
 def _full(state: Path, said: str) -> StageError:
     return StageError(
-        f"no space is left ({_free_bytes(state):,} bytes in {state}): {said}",
+        f"no space is left ({free_bytes(state):,} bytes in {state}): {said}",
         hint="mobilekd cache prune, or another disk: MOBILEKD_CACHE=DIR mobilekd devices setup",
         code="MKD-430",
     )
-
-
-def _free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.exists())).free

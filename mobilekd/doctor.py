@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from mobilekd.backend import Backend
 from mobilekd.benchmarking import place
 from mobilekd.cache import Cache
 from mobilekd.errors import DeviceError, MissingToolError
+from mobilekd.paths import free_bytes
 from mobilekd.plugins import BACKENDS
 from mobilekd.profile import Profile
 from mobilekd.versions import ABSENT, tool_version
@@ -83,8 +83,7 @@ def _toolchains(root: Path) -> Iterator[Check]:
 
 
 def _disk(cache: Cache) -> Check:
-    there = next(one for one in (cache.root, *cache.root.parents) if one.exists())
-    free = shutil.disk_usage(there).free
+    free = free_bytes(cache.root)
     mend = "mobilekd cache prune, or choose another disk with MOBILEKD_CACHE" if free < _LOW_DISK_BYTES else ""
     return Check("cache", str(cache.root), is_ok=not mend, detail=f"{free / 1e9:.1f} GB free", mend=mend)
 

@@ -13,6 +13,7 @@ from typing import Literal
 from PIL import Image, UnidentifiedImageError
 
 from mobilekd.errors import ConfigError
+from mobilekd.paths import free_bytes
 from mobilekd.training.array_sources import npz_shapes
 from mobilekd.training.image_folder import IMAGE_SUFFIXES, ImageFolder, find_images
 
@@ -96,10 +97,9 @@ def look_at(path: Path) -> FirstLook:
 
 def look_at_machine(cache: Path) -> Machine:
     """Return what this host has; `cache` is where decoded images would go."""
-    there = next(one for one in (cache, *cache.absolute().parents) if one.exists())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(cores, memory, shutil.disk_usage(there).free, _gpu())
+    return Machine(cores, memory, free_bytes(cache), _gpu())
 
 
 def _gpu() -> str:

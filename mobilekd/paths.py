@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,3 +62,9 @@ def check_folder(option: str, path: Path) -> None:
         raise ConfigError(f"{option} {path}: {there} is a file", hint=f"another {option} DIR", code="MKD-262")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(f"{option} {path}: {there} can't be written to", hint=f"another {option} DIR", code="MKD-262")
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the disk that a folder is on, or will be."""
+    there = folder.absolute()
+    return shutil.disk_usage(next(one for one in (there, *there.parents) if one.exists())).free

@@ -1,12 +1,12 @@
 """Where the answers of a distillation's teachers are kept: beside the cache's stages, shared by all builds."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mobilekd.artifacts import Dataset
 from mobilekd.errors import StageError
+from mobilekd.paths import free_bytes
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages._training import TrainingStage
 from mobilekd.units import readable_bytes
@@ -49,7 +49,7 @@ class SoftLabelStore:
 
     def _tell_size(self, kept: "SoftLabels") -> None:
         whole = kept.bytes_per_image * len(self.train) * self.stage.views
-        free = shutil.disk_usage(next(one for one in kept.folder.parents if one.exists())).free
+        free = free_bytes(kept.folder)
         there = sum(one.stat().st_size for one in kept.folder.glob("view-*.npy"))
         size = f"{kept.bytes_per_image:,} bytes an image and view, {readable_bytes(whole)} in all"
         name = self.stage.stage_name()

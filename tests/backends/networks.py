@@ -12,13 +12,12 @@ from mobilekd import graph
 from mobilekd.backend import Conversion
 from mobilekd.graph_pairs import merge_repeated_pairs, separate_pairs
 from mobilekd.graph_weights import name_weights
-from mobilekd.profile import Deployment
 from mobilekd.quant_table import save_table
 from mobilekd.quantization import qat
 from mobilekd.quantization.lowering import lower
 from mobilekd.quantization.scheme import Scheme
 from mobilekd.training import networks
-from tests.backends.tiny import ANDROID
+from tests.backends.tiny import conversion_in
 
 
 def write_network(name: str, size: int, folder: Path) -> Conversion:
@@ -42,18 +41,7 @@ def write_network(name: str, size: int, folder: Path) -> Conversion:
     graph.save(graph.strip_qdq(qdq), folder / "stripped.onnx")
     save_table(graph.read_table(qdq), folder / "quant_table.json")
     np.save(folder / "samples.npy", images.numpy())
-    return Conversion(
-        float_onnx=folder / "float.onnx",
-        qdq_onnx=folder / "qdq.onnx",
-        stripped_onnx=folder / "stripped.onnx",
-        quant_table=folder / "quant_table.json",
-        target=ANDROID,
-        deployment=Deployment(backend="none"),
-        out=folder / "out",
-        work=folder / "work",
-        log=folder / "convert.log",
-        toolchains=folder / "toolchains",
-    )
+    return conversion_in(folder)
 
 
 def _exported(network: torch.nn.Module, image: torch.Tensor) -> onnx.ModelProto:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from mobilekd.backends._executorch_lower import Lowered, lower
 from mobilekd.backends.executorch import Executorch
 from mobilekd.errors import ConfigError, MissingToolError, StageError
 from mobilekd.profile import Deployment
-from mobilekd.quant_table import QuantTable, load_table
+from mobilekd.quant_table import QuantTable
 from tests.backends import operators, tiny
 from tests.backends.test_operators import own_errors
+from tests.backends.tiny import Built
 from tests.backends.torch_converted import converted
 
 INT8 = Deployment(backend="executorch")
@@ -29,22 +30,6 @@ import pathlib, sys
 from mobilekd.backends.executorch import Executorch
 Executorch().describe(pathlib.Path(sys.argv[1]))
 """
-
-
-@dataclass(frozen=True)
-class Built:
-    """A converted network."""
-
-    work: tiny.Tiny
-    facts: DeployedFacts
-
-    @property
-    def file(self) -> Path:
-        return self.work.request.out / self.facts.file
-
-    @property
-    def table(self) -> QuantTable:
-        return load_table(self.work.request.quant_table)
 
 
 @pytest.fixture(scope="module")

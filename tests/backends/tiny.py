@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mobilekd import graph
-from mobilekd.backend import Conversion, Session
+from mobilekd.backend import Conversion, DeployedFacts, Session
 from mobilekd.profile import Deployment, Target
-from mobilekd.quant_table import TensorQuant, save_table
+from mobilekd.quant_table import QuantTable, TensorQuant, load_table, save_table
 
 ANDROID = Target(os="android", abi="arm64-v8a")
 SIZE = 8
@@ -114,20 +114,7 @@ def write_tiny(folder: Path, model: ModelProto | None = None) -> Tiny:
     graph.save(stripped, folder / "stripped.onnx")
     graph.save(stripped, folder / "float.onnx")
     save_table(graph.read_table(qdq), folder / "quant_table.json")
-    return Tiny(
-        Conversion(
-            float_onnx=folder / "float.onnx",
-            qdq_onnx=folder / "qdq.onnx",
-            stripped_onnx=folder / "stripped.onnx",
-            quant_table=folder / "quant_table.json",
-            target=ANDROID,
-            deployment=Deployment(backend="none"),
-            out=folder / "out",
-            work=folder / "work",
-            log=folder / "convert.log",
-            toolchains=folder / "toolchains",
-        )
-    )
+    return Tiny(conversion_in(folder))
 
 
 def images(count: int, seed: int = 1) -> NDArray[np.float32]:
@@ -170,3 +157,35 @@ def rescaled(quant: TensorQuant, factor: float) -> TensorQuant:
 def renamed(quant: TensorQuant, name: str) -> TensorQuant:
     """Return a table entry under another name."""
     return replace(quant, name=name)
+
+
+def conversion_in(folder: Path) -> Conversion:
+    """Return the request for the files of a network that lie in a folder; the deployment is still to be named."""
+    return Conversion(
+        float_onnx=folder / "float.onnx",
+        qdq_onnx=folder / "qdq.onnx",
+        stripped_onnx=folder / "stripped.onnx",
+        quant_table=folder / "quant_table.json",
+        target=ANDROID,
+        deployment=Deployment(backend="none"),
+        out=folder / "out",
+        work=folder / "work",
+        log=folder / "convert.log",
+        toolchains=folder / "toolchains",
+    )
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network that was converted: what was asked for, and what came out."""
+
+    work: Tiny
+    facts: DeployedFacts
+
+    @property
+    def file(self) -> Path:
+        return self.work.request.out / self.facts.file
+
+    @property
+    def table(self) -> QuantTable:
+        return load_table(self.work.request.quant_table)
