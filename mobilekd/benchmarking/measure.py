@@ -12,7 +12,7 @@ from mobilekd.benchmarking.agreement import Agreement, agree
 from mobilekd.benchmarking.layer_names import read_names
 from mobilekd.benchmarking.layers import layers_of
 from mobilekd.benchmarking.place import Place, open_place
-from mobilekd.benchmarking.running import Running, has_runtime, prepare
+from mobilekd.benchmarking.running import WEB_BACKENDS, Running, has_runtime, prepare
 from mobilekd.benchmarking.timed import Timed, time_models
 from mobilekd.device.runner import Job
 from mobilekd.measurement import Measured
@@ -212,9 +212,12 @@ def lack_of(model: Measured, place: Place) -> str:
     """Return why a model can't be measured in a place; empty when it can."""
     if not model.facts.runnable:
         return model.facts.note or "can't run"
+    backend = model.facts.deployment["backend"]
+    if place.transport == "web":
+        return "" if backend in WEB_BACKENDS else f"no {backend} in a browser"
     if has_runtime(model) or place.kind == "host":
         return ""
-    return f"not measured on the {place.kind}: mkdrun has no {model.facts.deployment['backend']}"
+    return f"not measured on the {place.kind}: mkdrun has no {backend}"
 
 
 def not_measured(model: Measured, place: Place) -> Row:
