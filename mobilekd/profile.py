@@ -49,7 +49,7 @@ class DeviceSettings(_Table):
     """"auto": the device if one is attached, else the emulator if it is installed, else this host; the result says
     which, and why."""
     transport: Literal["adb", "ssh", "local", "web", "none"] = "none"
-    """How an attached device is reached; "local" where this host may be the target itself, "web" for a browser on it."""
+    """How an attached device is reached; "local" where this host may be the target itself, "web": a browser of it."""
     serial: str = ""
     """adb: which device; empty takes $ANDROID_SERIAL, or the only one attached."""
     host: str = ""

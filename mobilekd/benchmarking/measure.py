@@ -214,7 +214,7 @@ def lack_of(model: Measured, place: Place) -> str:
         return model.facts.note or "can't run"
     backend = model.facts.deployment["backend"]
     if place.transport == "web":
-        return "" if backend in WEB_BACKENDS else f"no {backend} in a browser"
+        return "" if backend in WEB_BACKENDS else "not run: a browser takes ONNX models only"
     if has_runtime(model) or place.kind == "host":
         return ""
     return f"not measured on the {place.kind}: mkdrun has no {backend}"

@@ -105,7 +105,7 @@ def open_place(place: Place, profile: Profile, state: Path, say: Callable[[str],
         "adb": lambda: adb.Adb(place.name, state=state),
         "ssh": lambda: ssh.Ssh(profile.device.host, state=state),
         "qemu": lambda: qemu.Qemu(state, place.name),
-        "web": lambda: Web(state, browsers.find_browser(profile.device.browser or ""), web_runtime.kit(state, say)),
+        "web": lambda: _page(profile, state, say),
         "vm": lambda: _machine(place.name, state, say),
         "local": lambda: Local(state),
     }
@@ -142,7 +142,7 @@ def _device(profile: Profile) -> Place:
 def _browser(profile: Profile) -> Place:
     if profile.benchmark.cores:
         raise ConfigError(
-            f"benchmark.cores of profile {profile.name} is {list(profile.benchmark.cores)}; a page is pinned to no core",
+            f"benchmark.cores of {profile.name} is {list(profile.benchmark.cores)}, and a page is pinned to no core",
             hint="leave benchmark.cores out; benchmark.threads counts in a browser, too",
             code="MKD-233",
         )
@@ -230,6 +230,13 @@ def _either() -> str:
 
 
 _EMULATORS: dict[str, Callable[[], str]] = {"auto": _either, "qemu": _by_plugin, "vm": _by_clock}
+
+
+def _page(profile: Profile, state: Path, say: Callable[[str], None]) -> Web:
+    browser = browsers.find_browser(profile.device.browser or "")
+    if not browsers.is_sandboxed():
+        say(f"{browser.version} runs without its sandbox, as it must for root")
+    return Web(state, browser, web_runtime.kit(state, say))
 
 
 def _machine(cpu: str, state: Path, say: Callable[[str], None]) -> vm.Vm:

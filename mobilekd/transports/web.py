@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -123,11 +124,13 @@ class Web(Local):
         """Start the browser; it ends before the server and the folder do."""
         home = self._held.work / "browser"
         home.mkdir(mode=0o700)
+        # It makes a socket there, whose path may have 108 characters.
+        short = stack.enter_context(tempfile.TemporaryDirectory(prefix="mobilekd-", ignore_cleanup_errors=True))
         # A command line can be read by every user of this host, and the page's address is a secret: a file has it.
         start = home / "start.html"
         start.write_text(f'<meta http-equiv="refresh" content="0; url={self._page.url}{web_runtime.PAGE}">')
         log = home / "log"
-        env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "LC_ALL": "C.UTF-8"}
+        env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "TMPDIR": short, "LC_ALL": "C.UTF-8"}
         process = Guarded(start_argv(self._browser, home / "profile", start.as_uri()), log, env=env)
         stack.callback(_end, process, home)
         return process, log
