@@ -88,7 +88,15 @@ def find(root: Path) -> Path | None:
 
 def download_argv(wanted: Pin, to: Path) -> list[str]:
     """Return the command that downloads the tarball."""
-    return ["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", str(to), wanted.told.replace(" ", "@")]
+    return [
+        "npm",
+        "pack",
+        "--loglevel=error",
+        "--ignore-scripts",
+        "--pack-destination",
+        str(to),
+        wanted.told.replace(" ", "@"),
+    ]
 
 
 def laid_tarball(root: Path) -> Path:
@@ -144,13 +152,19 @@ def _download(wanted: Pin, to: Path, laid: Path, say: Callable[[str], None]) -> 
         raise MissingToolError(f"{wanted.told} was not downloaded: {cause}", hint=_SETUP, code="MKD-306") from cause
     tarball = to / wanted.tarball
     if done.returncode or not tarball.is_file():
-        said = next((line for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}")
+        said = _said(done.stderr) or f"npm ended with exit code {done.returncode}"
         raise MissingToolError(
             f"{wanted.told} could not be downloaded: {said}",
             hint=f"needs npm's registry once: {shlex.join(argv[:4])} {wanted.package}@{wanted.version}",
             code="MKD-306",
         )
     return tarball
+
+
+def _said(stderr: str) -> str:
+    """Return npm's first sentence; lines of a word or two are codes."""
+    lines = (line.removeprefix("npm error").strip() for line in stderr.splitlines())
+    return next((line for line in lines if len(line.split()) > 3), "")
 
 
 def _extract(wanted: Pin, tarball: Path, to: Path) -> None:

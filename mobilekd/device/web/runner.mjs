@@ -4,7 +4,7 @@
 const PROTOCOL = 1;
 const EXIT = { usage: 2, dlopen: 3, load: 4, run: 5, io: 6 };
 const TYPES = { float32: Float32Array, int8: Int8Array };
-// A timed run is as many inferences as last this many steps of the clock: one step is then at most 1 % of it.
+// A timed run goes on, inference after inference, for this many steps of the clock: one step is then at most 1 % of it.
 const LEAST_STEPS = 100;
 
 const stderr = [];
@@ -152,19 +152,21 @@ async function answer(job, { one, inputs }) {
 async function time(job, { one, inputs }) {
   const fed = feeds(inputs, job["time-sample"]);
   let outputs = null;
-  let fastest = Infinity;
-  for (let run = 0; run < Math.max(1, job.warmup); run++) {
-    const began = performance.now();
-    outputs = await one.run(fed);
-    fastest = Math.min(fastest, performance.now() - began);
-  }
+  for (let run = 0; run < Math.max(1, job.warmup); run++) outputs = await one.run(fed);
   const step = clockStep();
-  const inferences = Math.max(1, Math.ceil((LEAST_STEPS * step) / Math.max(fastest, step)));
   const latencies = [];
+  let inferences = 1;
   for (let run = 0; run < job.runs; run++) {
     const began = performance.now();
-    for (let count = 0; count < inferences; count++) await one.run(fed);
-    latencies.push(Math.round(((performance.now() - began) / inferences) * 1e6));
+    let count = 0;
+    let took = 0;
+    while (took < LEAST_STEPS * step) {
+      await one.run(fed);
+      count += 1;
+      took = performance.now() - began;
+    }
+    latencies.push(Math.round((took / count) * 1e6));
+    inferences = Math.max(inferences, count);
   }
   return { outputs, inferences, latencies, step };
 }
