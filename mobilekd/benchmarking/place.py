@@ -140,10 +140,11 @@ def _device(profile: Profile) -> Place:
 
 
 def _browser(profile: Profile) -> Place:
-    if profile.benchmark.cores:
+    has_not = {"benchmark.cores": profile.benchmark.cores, "device.runner": profile.device.runner != "auto"}
+    if odd := [key for key, is_set in has_not.items() if is_set]:
         raise ConfigError(
-            f"benchmark.cores of {profile.name} is {list(profile.benchmark.cores)}, and a page is pinned to no core",
-            hint="leave benchmark.cores out; benchmark.threads counts in a browser, too",
+            f"profile {profile.name} sets {' and '.join(odd)}, and a page can't choose that",
+            hint=f"leave {' and '.join(odd)} out; benchmark.threads counts in a browser, too",
             code="MKD-233",
         )
     found = browsers.find_browser(profile.device.browser or "")

@@ -96,8 +96,8 @@ def _coarse(outcomes: Mapping[str, Sequence[Outcome]]) -> Iterator[str]:
         if (most := max(one.inferences for one in found)) > 1:
             step_us = max(one.clock_ms for one in found) * 1e3
             yield (
-                f"{name}: each timed run is the mean of up to {most} inferences, since the clock moves in steps of "
-                f"{step_us:.0f} µs: its p90 to p99 are milder than those of single inferences"
+                f"{name}: up to {most} inferences in a row are timed as one, since the clock moves in steps of "
+                f"{step_us:.0f} µs: p90 to p99 are of their means"
             )
 
 

@@ -103,7 +103,8 @@ class Outcome:
         memory_bytes: Resident before the load, and at the peak; None where it is not told.
         latencies_ms: Wall time of each timed run.
         clock_ms: Smallest step of the clock; 0 where it is too fine to matter.
-        inferences: Inferences in each timed run, whose time is their mean: more than one where that step is coarse.
+        inferences: Largest number of runs in a row that share one reading of the clock, each told as their mean: more
+            than one where that step is coarse.
     """
 
     machine: str

@@ -51,7 +51,7 @@ def test_memory_that_is_not_told_is_none():
     assert runner.outcome(JOB, completed(ANSWER | {"rss_kb": []})).memory_bytes is None
 
 
-def test_a_coarse_clock_tells_its_step_and_the_inferences_of_a_run():
+def test_a_coarse_clock_tells_its_step_and_the_runs_that_share_a_reading():
     found = runner.outcome(JOB, completed(ANSWER | {"clock_ns": 5000, "inferences": 8}))
 
     assert (found.clock_ms, found.inferences) == (0.005, 8)

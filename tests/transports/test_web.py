@@ -76,7 +76,9 @@ def test_int8_answers_are_this_host_s_to_the_bit(page: Web, tiny: models.Model, 
     np.testing.assert_array_equal(running.answers(model, running.job(model, images(SAMPLES))), tiny.logits)
 
 
-def test_each_timed_run_lasts_a_hundred_steps_of_the_clock(page: Web, tiny: models.Model, tmp_path: Path) -> None:
+def test_what_shares_a_reading_of_the_clock_lasts_a_hundred_of_its_steps(
+    page: Web, tiny: models.Model, tmp_path: Path
+) -> None:
     running = on(page, tmp_path)
     job = running.job(Measured("tiny", tiny.file, tiny.facts), images(1))
     found = running.run(replace(job, warmup_runs=3, timed_runs=7))
