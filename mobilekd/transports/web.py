@@ -33,7 +33,7 @@ class BrowserFacts(DeviceFacts):
         user_agent: As it tells servers.
         host_cpu: The processor that it runs on.
         runtime: What runs the models in it.
-        is_cross_origin_isolated: Without it a page has no threads, and a clock of 100 µs.
+        is_cross_origin_isolated: Without it a page has no threads, and a coarser clock.
         is_sandboxed: Whether Chromium's own sandbox is on.
         clock_us: Smallest step of the page's clock.
     """
