@@ -72,8 +72,10 @@ class Web(Local):
             self._process, self._log = self._started(stack)
             hello = self._page.wait_ready(_READY_TIMEOUT_S, lambda: self._process.is_running)
             if hello is None:
+                late = f"did not open the page within {_READY_TIMEOUT_S:g} s"
+                what = late if self._process.is_running else "ended before it opened the page"
                 raise DeviceError(
-                    f"{self._browser.version} did not open the page within {_READY_TIMEOUT_S:.0f} s{self._said()}",
+                    f"{self._browser.version} {what}{self._said()}",
                     hint="mobilekd devices doctor --profile web",
                     code="MKD-513",
                 )

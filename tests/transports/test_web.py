@@ -156,9 +156,25 @@ def test_a_browser_that_ends_at_once_is_told_with_its_last_words(kit: Mapping[st
     program.write_text("#!/bin/sh\necho no usable sandbox >&2\nexit 1\n")
     program.chmod(0o755)
     with (
-        pytest.raises(DeviceError, match=r"Chromium 1\.2 did not open the page.*\n    no usable sandbox$") as caught,
+        pytest.raises(
+            DeviceError, match=r"Chromium 1\.2 ended before it opened the page\n    no usable sandbox$"
+        ) as caught,
         Web(tmp_path / "state", browsers.Browser(str(program), "Chromium 1.2"), kit),
     ):
         pass
     assert caught.value.code == "MKD-513"
     assert not list((tmp_path / "state").glob("local/work-*"))
+
+
+def test_a_browser_that_never_opens_the_page_is_ended(
+    kit: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mobilekd.transports.web._READY_TIMEOUT_S", 0.5)
+    program = tmp_path / "chromium"
+    program.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    program.chmod(0o755)
+    page = Web(tmp_path / "state", browsers.Browser(str(program), "Chromium 1.2"), kit)
+    with pytest.raises(DeviceError, match="did not open the page within 0.5 s"):
+        page.__enter__()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
