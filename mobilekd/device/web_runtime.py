@@ -132,8 +132,11 @@ def _fetch(wanted: Pin, root: Path, say: Callable[[str], None]) -> Path:
                 code="MKD-708",
             )
         _extract(wanted, tarball, work / "files")
-        if not folder.is_dir():
+        try:
             (work / "files").rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster
+                raise
     return folder
 
 

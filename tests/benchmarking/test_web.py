@@ -23,14 +23,15 @@ from tests.toys import Silent
 
 
 @pytest.fixture(scope="module")
-def kept() -> Path:
-    """The user's own folder keeps the runtime: it is downloaded there once."""
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the tests' own, since its lock is; the runtime in it is the user's, downloaded there once."""
     need("chromium")
-    state = Cache.default_root() / "devices"
+    users, state = Cache.default_root() / "devices", tmp_path_factory.mktemp("devices")
     try:
-        web_runtime.kit(state, lambda _: None)
+        web_runtime.kit(users, lambda _: None)
     except MissingToolError as cause:
         pytest.skip(f"{cause.message} ({cause.hint})")
+    (state / "web").symlink_to(users / "web")
     return state
 
 

@@ -174,7 +174,7 @@ def test_a_browser_that_never_opens_the_page_is_ended(
     program.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
     program.chmod(0o755)
     page = Web(tmp_path / "state", browsers.Browser(str(program), "Chromium 1.2"), kit)
-    with pytest.raises(DeviceError, match="did not open the page within 0.5 s"):
+    with pytest.raises(DeviceError, match=r"did not open the page within 0\.5 s"):
         page.__enter__()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
