@@ -9,7 +9,7 @@ from typing import Any
 
 from mobilekd.benchmarking.layer_names import LayerNames
 from mobilekd.benchmarking.running import Running
-from mobilekd.device.runner import PROGRAM, Job
+from mobilekd.device.runner import Job
 from mobilekd.errors import DeviceError
 from mobilekd.measurement import Measured
 from mobilekd.transports.qemu import Qemu
@@ -68,8 +68,8 @@ def layers_of(running: Running, model: Measured, job: Job, names: LayerNames) ->
     Raises:
         DeviceError: The runtime gave no profile, or one that is incomplete.
     """
-    if running.measured_by != PROGRAM:
-        return [], f"the runner in {running.measured_by} does not divide runs into layers"
+    if running.measured_by == "python":
+        return [], "the runner in Python does not divide runs into layers"
     emulated = running.transport.latency_kind == "guest_instructions"
     if emulated and not isinstance(running.transport, Qemu):
         return [], "this emulator does not count by layer, and its time is none"

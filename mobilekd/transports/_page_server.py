@@ -30,6 +30,7 @@ _ISOLATION = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+_OUTPUT_WORDS = ("--out", "--profile-out")
 _POLL_S = 10.0
 _LOOK_S = 0.25
 _CHUNK = 1 << 20
@@ -145,7 +146,7 @@ class PageServer:
     def output(self, name: str) -> Path | None:
         """Return where an output goes; None for a name that the present command does not write."""
         argv = self._command[1] if self._command else ()
-        outputs = {value for word, value in itertools.pairwise(argv) if word == "--out"}
+        outputs = {value for word, value in itertools.pairwise(argv) if word in _OUTPUT_WORDS}
         return self._place(name) if name in outputs else None
 
     def next_command(self) -> Mapping[str, Any] | None:

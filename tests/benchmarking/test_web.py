@@ -69,9 +69,10 @@ def test_a_model_that_is_faster_than_the_clock_can_tell_says_so(document: dict[s
 
 
 @pytest.mark.slow
-def test_layers_are_not_told_apart_in_a_page(document: dict[str, Any]) -> None:
-    row = document["models"][0]
-    assert (row["layers"], row["layers_note"]) == ([], "the runner in browser does not divide runs into layers")
+def test_layers_have_their_time_by_the_trained_network_s_names(document: dict[str, Any]) -> None:
+    layers = document["models"][0]["layers"]
+    assert {"stem", "project"} <= {one["name"] for one in layers if one["operator"] == "QLinearConv"}
+    assert sum(one["share"] for one in layers) == pytest.approx(1)
 
 
 @pytest.mark.slow

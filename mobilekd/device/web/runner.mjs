@@ -8,7 +8,9 @@ const TYPES = { float32: Float32Array, int8: Int8Array };
 // that are faster share a reading, and each is told their mean.
 const LEAST_STEPS = 100;
 
+const stdout = []; // the runtime prints its profile there
 const stderr = [];
+console.log = (...words) => stdout.push(words.map(String).join(" "));
 for (const name of ["warn", "error"]) {
   console[name] = (...words) => stderr.push(words.map(String).join(" "));
 }
@@ -43,7 +45,8 @@ function hasSimd() {
 }
 
 function parse(argv) {
-  const job = { in: [], out: [], warmup: 0, runs: 0, threads: 1, "time-sample": 0, model: "", backend: "" };
+  const numbers = { warmup: 0, runs: 0, threads: 1, "time-sample": 0 };
+  const job = { in: [], out: [], ...numbers, model: "", backend: "", "profile-out": "" };
   for (let at = 1; at < argv.length; at += 2) {
     const name = argv[at].replace(/^--/, "");
     if (!(name in job) || at + 1 === argv.length) throw new Refusal("usage", `${argv[at]} is not known in a browser`);
@@ -90,20 +93,21 @@ const loaded = new Map();
 
 async function load(job) {
   await start(job.threads);
-  if (!loaded.has(job.model)) {
-    const model = new Uint8Array(await read(job.model));
-    const began = performance.now();
-    const session = await create(model);
-    loaded.set(job.model, { session, loadMs: performance.now() - began });
-  }
-  return loaded.get(job.model);
+  if (loaded.has(job.model) && !job["profile-out"]) return loaded.get(job.model);
+  const model = new Uint8Array(await read(job.model));
+  const began = performance.now();
+  const session = await create(model, job["profile-out"] !== "");
+  const found = { session, loadMs: performance.now() - began };
+  if (!job["profile-out"]) loaded.set(job.model, found);
+  return found;
 }
 
-async function create(model) {
+async function create(model, isProfiled) {
   try {
     return await runtime.InferenceSession.create(model, {
       executionProviders: ["wasm"],
       graphOptimizationLevel: "all",
+      enableProfiling: isProfiled,
     });
   } catch (cause) {
     throw new Refusal("load", cause);
@@ -136,6 +140,11 @@ function feeds(inputs, sample) {
   );
 }
 
+async function send(name, body) {
+  const sent = await fetch(name, { method: "PUT", body });
+  if (!sent.ok) throw new Refusal("io", `${name}: ${sent.status}`);
+}
+
 async function answer(job, { one, inputs }) {
   const samples = inputs[0].values.length / inputs[0].size;
   const parts = one.outputNames.map(() => []);
@@ -144,8 +153,7 @@ async function answer(job, { one, inputs }) {
     one.outputNames.forEach((name, index) => parts[index].push(found[name].data));
   }
   for (const [index, name] of job.out.entries()) {
-    const sent = await fetch(name, { method: "PUT", body: new Blob(parts[index]) });
-    if (!sent.ok) throw new Refusal("io", `${name}: ${sent.status}`);
+    await send(name, new Blob(parts[index]));
   }
   return samples;
 }
@@ -173,12 +181,21 @@ async function time(job, { one, inputs }) {
   return { outputs, inferences, latencies, step };
 }
 
+// Ends a session of its own that was profiled; its profile is all that the runtime printed since.
+async function profile(job, { one }) {
+  stdout.length = 0;
+  one.endProfiling();
+  await one.release();
+  await send(job["profile-out"], new Blob([stdout.join("\n")]));
+}
+
 async function run(argv) {
   const job = parse(argv);
   const model = await open(job);
   try {
     const samples = job.out.length ? await answer(job, model) : 0;
     const timed = await time(job, model);
+    if (job["profile-out"]) await profile(job, model);
     return {
       ok: true,
       protocol: PROTOCOL,
