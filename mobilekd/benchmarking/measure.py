@@ -12,7 +12,7 @@ from mobilekd.benchmarking.agreement import Agreement, agree
 from mobilekd.benchmarking.layer_names import read_names
 from mobilekd.benchmarking.layers import layers_of
 from mobilekd.benchmarking.place import Place, open_place
-from mobilekd.benchmarking.running import WEB_BACKENDS, Running, has_runtime, prepare
+from mobilekd.benchmarking.running import Running, has_runtime, prepare
 from mobilekd.benchmarking.timed import Timed, time_models
 from mobilekd.device.runner import Job
 from mobilekd.measurement import Measured
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+_IN_PAGES = ("onnxruntime",)
+"""Backends whose models a browser runs."""
 _FLOAT_IMAGES = 8
 """Images that a float baseline answers on an emulator: float kernels are 25 times slower there than int8 ones."""
 
@@ -214,7 +216,7 @@ def lack_of(model: Measured, place: Place) -> str:
         return model.facts.note or "can't run"
     backend = model.facts.deployment["backend"]
     if place.transport == "web":
-        return "" if backend in WEB_BACKENDS else "not run: a browser takes ONNX models only"
+        return "" if backend in _IN_PAGES else "not run: a browser takes ONNX models only"
     if has_runtime(model) or place.kind == "host":
         return ""
     return f"not measured on the {place.kind}: mkdrun has no {backend}"

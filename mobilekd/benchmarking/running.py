@@ -20,9 +20,6 @@ from mobilekd.transports.web import Web
 if TYPE_CHECKING:
     from mobilekd.backend import Float32, TensorFacts
 
-WEB_BACKENDS = ("onnxruntime",)
-"""Backends whose models a page runs."""
-
 _TIMEOUT_S = 900.0
 _OUT = "out.bin"
 _LAYERS = "layers.json"
