@@ -49,12 +49,15 @@ def devices_setup(
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Prepare the emulator of a profile, without root; what is there already is kept."""
-    from mobilekd import config, device_setup, show_devices
+    """Prepare the emulator or the browser of a profile, without root; what is there already is kept."""
+    from mobilekd import config, device_setup, show_devices, web_setup
 
     target = config.load_profile(profile, overrides_of(set_, None, skip_bad_images=False))
     with watched() as console:
-        steps = device_setup.setup(target, _state(), console, with_machine=vm)
+        if target.device.transport == "web" and not vm:
+            steps = web_setup.setup(target, _state(), console)
+        else:
+            steps = device_setup.setup(target, _state(), console, with_machine=vm)
     show_devices.show_setup(target.name, steps, as_json=as_json)
 
 

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobilekd.benchmarking import place
-from mobilekd.device import building, cpus, guest, runtimes
-from mobilekd.device_tools import cross_compiler, emulator_tools, host_compiler, machine_tools, pip, program
+from mobilekd.device import building, cpus, guest, runtimes, web_runtime
+from mobilekd.device_tools import (
+    browser,
+    cross_compiler,
+    emulator_tools,
+    host_compiler,
+    machine_tools,
+    npm,
+    pip,
+    program,
+)
 from mobilekd.devices import outlook
 from mobilekd.doctor import Check
 from mobilekd.errors import DeviceError, MissingToolError
@@ -52,6 +61,8 @@ def examine(profile: Profile, state: Path) -> tuple[Check, ...]:
         profile: For whom.
         state: Folder of this host for what is built and downloaded for devices.
     """
+    if profile.device.transport == "web" and profile.device.place in ("auto", "device"):
+        return _page(profile, state)
     aim = aim_of(profile)
     is_arm = aim.machine == "aarch64"
     return (
@@ -73,6 +84,16 @@ def deployed_backends(profile: Profile) -> tuple[str, ...]:
     """Return the backends of a profile that have a runtime for devices."""
     wanted = dict.fromkeys(one.backend for one in profile.deployments())
     return tuple(name for name in wanted if name in runtimes.backends())
+
+
+def _page(profile: Profile, state: Path) -> tuple[Check, ...]:
+    """Return what measuring in a browser takes."""
+    there = web_runtime.find(state)
+    return (
+        browser(profile.device.browser or ""),
+        _once(profile, "runtime", f"onnxruntime: {web_runtime.pin().told}", there),
+        npm(is_needed=there is None and not web_runtime.laid_tarball(state).is_file()),
+    )
 
 
 def _devices(profile: Profile, aim: Aim) -> Iterator[Check]:
@@ -109,7 +130,8 @@ def _made(profile: Profile, aim: Aim, state: Path) -> Iterator[Check]:
 def _once(profile: Profile, area: str, name: str, path: Path | None) -> Check:
     if path is not None:
         return Check(area, name, is_ok=True, detail=str(path))
-    mend = f"mobilekd devices setup --profile {profile.name}" if profile.device.cpu else ""
+    is_set_up = profile.device.cpu or profile.device.transport == "web"
+    mend = f"mobilekd devices setup --profile {profile.name}" if is_set_up else ""
     return Check(area, name, is_ok=False, detail="not there yet; made on first use", mend=mend)
 
 

@@ -1,10 +1,6 @@
 """Prepare the emulator of a profile: build, download, check; without root, and only what is not there."""
 
-import errno
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +8,9 @@ from mobilekd.device import building, cpus, guest, runner, runtimes
 from mobilekd.device.runner import Job
 from mobilekd.device_doctor import deployed_backends
 from mobilekd.device_tools import cross_compiler, emulator_tools, machine_tools, pip, program, remedy
-from mobilekd.errors import ConfigError, DeviceError, MissingToolError, MobilekdError, StageError
-from mobilekd.paths import free_bytes
+from mobilekd.errors import ConfigError, DeviceError, MissingToolError
 from mobilekd.profile import Profile
+from mobilekd.setup_steps import Step, Work, done, told
 from mobilekd.stage import Progress
 from mobilekd.transport import Completed
 from mobilekd.transports.qemu import Qemu
@@ -23,30 +19,6 @@ from mobilekd.transports.vm import Vm
 _MACHINE = "aarch64"
 _RUN_TIMEOUT_S = 120.0
 _EXIT_USAGE, _EXIT_IO = 2, 6
-_NO_SPACE = "No space left on device"
-_FULL_BYTES = 1 << 20
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
-
-State = Literal["made", "was there", "checked"]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the setup; `detail` says where what it made is, or what was seen."""
-
-    name: str
-    state: State
-    seconds: float
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """One step to do: `is_there` is None for a check, which is never done for good."""
-
-    name: str
-    is_there: Callable[[], bool] | None
-    do: Callable[[], str]
 
 
 def setup(profile: Profile, state: Path, progress: Progress, *, with_machine: bool) -> tuple[Step, ...]:
@@ -68,10 +40,10 @@ def setup(profile: Profile, state: Path, progress: Progress, *, with_machine: bo
     """
     _check_emulated(profile)
     need_tools(profile, state, with_machine=with_machine)
-    with _told(state):
+    with told(state):
         state.mkdir(parents=True, exist_ok=True)
         works = [*_emulator(profile, state, progress), *(_machine(profile, state, progress) if with_machine else ())]
-        return tuple(_done(work, progress) for work in works)
+        return tuple(done(work, progress) for work in works)
 
 
 def need_tools(profile: Profile, state: Path, *, with_machine: bool) -> None:
@@ -113,49 +85,39 @@ def _check_emulated(profile: Profile) -> None:
         )
 
 
-def _emulator(profile: Profile, state: Path, progress: Progress) -> Iterator[_Work]:
+def _emulator(profile: Profile, state: Path, progress: Progress) -> Iterator[Work]:
     cpu = cpus.cpu(profile.device.cpu)
 
-    def fetched(backend: str) -> _Work:
+    def fetched(backend: str) -> Work:
         pin = runtimes.pin(backend)
-        return _Work(
+        return Work(
             f"{backend}: {pin.distribution} {pin.version}",
             lambda: runtimes.find(backend, _MACHINE, state) is not None,
             lambda: str(runtimes.runtime(backend, _MACHINE, state, progress).library),
         )
 
-    yield _Work(
+    yield Work(
         "runner",
         lambda: building.find_runner(_MACHINE, state) is not None,
         lambda: str(building.runner(_MACHINE, state, progress)),
     )
-    yield _Work(
+    yield Work(
         "plug-in that counts",
         lambda: building.find_counting_plugin(state) is not None,
         lambda: str(building.counting_plugin(state, progress)),
     )
     yield from (fetched(backend) for backend in deployed_backends(profile))
-    yield _Work(f"CPU {cpu.name}", lambda: cpus.is_written(cpu, state), lambda: str(cpus.prefix(cpu, state)))
-    yield _Work("check", None, lambda: _check(profile, state, progress))
+    yield Work(f"CPU {cpu.name}", lambda: cpus.is_written(cpu, state), lambda: str(cpus.prefix(cpu, state)))
+    yield Work("check", None, lambda: _check(profile, state, progress))
 
 
-def _machine(profile: Profile, state: Path, progress: Progress) -> Iterator[_Work]:
-    yield _Work(
+def _machine(profile: Profile, state: Path, progress: Progress) -> Iterator[Work]:
+    yield Work(
         "arm64 machine",
         lambda: guest.find(state) is not None,
         lambda: str(guest.prepare(state, progress.say).kernel.parent),
     )
-    yield _Work("boot", None, lambda: _boot(profile, state))
-
-
-def _done(work: _Work, progress: Progress) -> Step:
-    was_there = work.is_there is not None and work.is_there()
-    began_s = time.monotonic()
-    detail = work.do()
-    seconds = time.monotonic() - began_s
-    state: State = "checked" if work.is_there is None else "was there" if was_there else "made"
-    progress.say(f"{work.name}: {state}, {seconds:.1f} s")
-    return Step(work.name, state, round(seconds, 2), detail)
+    yield Work("boot", None, lambda: _boot(profile, state))
 
 
 def _check(profile: Profile, state: Path, progress: Progress) -> str:
@@ -198,32 +160,3 @@ def _via(profile: Profile) -> Literal["adb", "ssh"]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
-
-
-@contextmanager
-def _told(state: Path) -> Iterator[None]:
-    """Turn a folder that can't be written, and the many faces of a full disk, into one error each."""
-    try:
-        yield
-    except OSError as cause:
-        if cause.errno in _UNWRITABLE:
-            raise ConfigError(
-                f"{cause.filename or state} can't be written: {cause.strerror}",
-                hint="choose another folder: MOBILEKD_CACHE=DIR mobilekd devices setup",
-                code="MKD-262",
-            ) from cause
-        if cause.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        raise _full(state, str(cause)) from cause
-    except MobilekdError as cause:  # a compiler, pip or apt that found the disk full
-        if _NO_SPACE not in cause.message and free_bytes(state) >= _FULL_BYTES:
-            raise
-        raise _full(state, cause.message) from cause
-
-
-def _full(state: Path, said: str) -> StageError:
-    return StageError(
-        f"no space is left ({free_bytes(state):,} bytes in {state}): {said}",
-        hint="mobilekd cache prune, or another disk: MOBILEKD_CACHE=DIR mobilekd devices setup",
-        code="MKD-430",
-    )

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
-from mobilekd.device import building, cpus
+from mobilekd.device import browsers, building, cpus
 from mobilekd.doctor import Check
 from mobilekd.errors import MissingToolError
 from mobilekd.transports import qemu
@@ -67,6 +67,23 @@ def program(area: str, name: str, *, is_needed: bool) -> Check:
     """Return one of the programs that reach a device or are one: adb, ssh, ssh-keygen, qemu-system-aarch64."""
     words, package = _PROGRAMS[name]
     return _tried(area, name, lambda: _version(name, words), package, is_needed=is_needed)
+
+
+def browser(wanted: str) -> Check:
+    """Return the browser that pages are measured in; `wanted` as `device.browser` of a profile."""
+
+    def version() -> str:
+        found = browsers.find_browser(wanted)
+        return f"{found.version}: {found.program}" + (
+            "" if browsers.is_sandboxed() else ", for root without its sandbox"
+        )
+
+    return _tried("device", "browser", version, "chromium", is_needed=True)
+
+
+def npm(*, is_needed: bool) -> Check:
+    """Return the program that downloads what a page runs models with."""
+    return _tried("runtime", "npm", lambda: _version("npm", ("--version",)), "npm", is_needed=is_needed)
 
 
 def machine_tools(*, is_needed: bool) -> tuple[Check, ...]:

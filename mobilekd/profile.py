@@ -14,8 +14,8 @@ class _Table(BaseModel):
 class Target(_Table):
     """Where the bundle runs."""
 
-    os: Literal["android", "ios", "linux", "windows", "macos"]
-    abi: Literal["arm64-v8a", "armeabi-v7a", "aarch64", "x86_64"]
+    os: Literal["android", "ios", "linux", "windows", "macos", "web"]
+    abi: Literal["arm64-v8a", "armeabi-v7a", "aarch64", "x86_64", "wasm32"]
     chip: str = ""
     compute_capability: str = Field(default="", pattern=r"^(\d+\.\d)?$")
     """CUDA compute capability of the GPU, as "8.7"; empty without one."""
@@ -37,18 +37,25 @@ class Deployment(_Table):
         return "-".join((self.backend, self.precision, *(("int8io",) if self.io == "int8" else ())))
 
 
+def _is_absent(value: object) -> bool:
+    """Return whether a key is left out: one that older bundles lack must not change their canonical text."""
+    return value is None
+
+
 class DeviceSettings(_Table):
     """What the benchmark runs on: a device, an emulator that stands in for it, or this host."""
 
     place: Literal["auto", "device", "emulator", "host"] = "auto"
     """"auto": the device if one is attached, else the emulator if it is installed, else this host; the result says
     which, and why."""
-    transport: Literal["adb", "ssh", "local", "none"] = "none"
-    """How an attached device is reached; "local" where this host may be the target itself."""
+    transport: Literal["adb", "ssh", "local", "web", "none"] = "none"
+    """How an attached device is reached; "local" where this host may be the target itself, "web": a browser of it."""
     serial: str = ""
     """adb: which device; empty takes $ANDROID_SERIAL, or the only one attached."""
     host: str = ""
     """ssh: the board, as `ssh HOST` takes it; empty means that none is attached."""
+    browser: str | None = Field(default=None, exclude_if=_is_absent)
+    """web: program or path of the browser; absent takes $MOBILEKD_CHROMIUM, or the first Chromium on PATH."""
     cpu: str = ""
     """Emulator: the CPU model that stands for this profile's devices, as "cortex-a76"; empty means no emulator."""
     emulator: Literal["auto", "qemu", "vm"] = "auto"
@@ -89,11 +96,6 @@ class Tolerance(_Table):
     float_ops: int = Field(default=0, ge=0)
     """Largest number of convolution, linear and matmul layers of an int8 model that run in float, beside those that
     keep_float or max_top1_drop keeps there."""
-
-
-def _is_absent(value: object) -> bool:
-    """Return whether a key is left out: one that older bundles lack must not change their canonical text."""
-    return value is None
 
 
 _COUNT: Any = Field(default=None, gt=0, exclude_if=_is_absent)

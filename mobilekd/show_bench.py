@@ -20,12 +20,27 @@ def show_bench(document: Row, *, as_json: bool) -> None:
     print_table(_HEADS, [_cells({**row, "ran_on": document["ran_on"]}) for row in document["models"]])
     for row in document["models"]:
         _show_layers(row)
+    if page := _browser(document):
+        print(f"\n{page}")
     if document["why"]:
         print(f"\nnot on a device: {document['why']}")
     for worry in document["worries"]:
         print(f"note: {worry}")
     if told := document.get("comparison"):
         print(f"\n{told['told']}")
+
+
+def _browser(document: Row) -> str:
+    """Return what a page ran the models with; empty where none did."""
+    facts = document.get("device") or {}
+    if "runtime" not in facts:
+        return ""
+    threads = next((row["threads"] for row in document["models"] if row.get("threads")), 1)
+    return (
+        f"in the page: {facts['runtime']} on {facts['host_cpu']}, {threads} thread{'s' * (threads != 1)}, "
+        f"clock in steps of {facts['clock_us']:g} µs"
+        + ("" if facts["is_sandboxed"] else ", browser without its sandbox (root)")
+    )
 
 
 def cost_cells(row: Row) -> tuple[str, str, str, str]:

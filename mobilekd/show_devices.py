@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from mobilekd.console import print_json, print_table
 
 if TYPE_CHECKING:
-    from mobilekd.device_setup import Step
     from mobilekd.devices import Outlook, Survey
     from mobilekd.doctor import Check
     from mobilekd.profile import Target
+    from mobilekd.setup_steps import Step
 
 _KINDS = {"wall": "wall ms", "guest_instructions": "guest instructions", None: "-"}
 
@@ -42,7 +42,7 @@ def show_setup(profile: str, steps: "Sequence[Step]", *, as_json: bool) -> None:
         return
     rows = [(step.name, step.state, f"{step.seconds:.1f} s", step.detail) for step in steps]
     print_table(("step", "state", "took", "where"), rows)
-    print(f"\nthe emulator of {profile} is ready after {seconds:.1f} s")
+    print(f"\nwhat {profile} is measured on is ready after {seconds:.1f} s")
 
 
 def show_device_checks(checks: "Sequence[Check]", *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mobilekd.device import web_runtime
 from mobilekd.errors import ConfigError
 from mobilekd.profile import Budget, DeviceSettings, Profile, Tolerance
 from mobilekd.stages.benchmark import Benchmark
@@ -57,6 +58,13 @@ def test_another_phone_is_another_source(monkeypatch: pytest.MonkeyPatch, tmp_pa
         for serial in ("0123", "4567")
     ]
     assert [one["on"] for one in found] == ["adb 0123", "adb 4567"]
+
+
+def test_the_runtime_of_a_page_is_a_source(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    (tmp_path / "browser").write_text("#!/bin/sh\necho Chromium 1.2\n")
+    (tmp_path / "browser").chmod(0o755)
+    found = stage(profile(transport="web", browser=str(tmp_path / "browser"))).sources(lambda _: "")
+    assert (found["on"], found["runtime"]) == ("web Chromium 1.2", web_runtime.pin().told)
 
 
 def test_without_a_profile_it_measures_nothing() -> None:

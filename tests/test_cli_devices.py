@@ -147,4 +147,4 @@ def test_the_doctor_of_builds_has_a_line_for_the_device_and_one_for_the_emulator
 
 def test_transports_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["list", "transports", "--json"]) == 0
-    assert json.loads(capfd.readouterr().out)["transports"] == ["adb", "local", "qemu", "ssh", "vm"]
+    assert json.loads(capfd.readouterr().out)["transports"] == ["adb", "local", "qemu", "ssh", "vm", "web"]

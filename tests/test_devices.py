@@ -14,10 +14,11 @@ from mobilekd.cache import Cache
 from mobilekd.device import building, guest
 from mobilekd.device.machine import Machine, MachineSpec
 from mobilekd.device_doctor import aim_of, examine
-from mobilekd.device_setup import Step, setup
+from mobilekd.device_setup import setup
 from mobilekd.device_tools import remedy
 from mobilekd.doctor import Check
 from mobilekd.errors import ConfigError, DeviceError, MissingToolError, StageError
+from mobilekd.setup_steps import Step
 from mobilekd.transports.adb import said_of
 from mobilekd.transports.vm import AdbServer, adb_to
 from tests.device.tools import need

@@ -54,6 +54,7 @@ def test_the_shipped_profiles_are_those_of_the_documentation() -> None:
         "rpi4",
         "rpi5",
         "rtx-desktop",
+        "web",
     }
 
 

@@ -70,3 +70,14 @@ def test_worries_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_comparison_stands_last(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys, comparison={"told": "B is faster"}).endswith("\nB is faster\n")
+
+
+PAGE = {"runtime": "onnxruntime-web 1.2", "host_cpu": "a CPU", "clock_us": 5.0, "is_sandboxed": True}
+
+
+def test_a_page_tells_its_runtime_its_processor_and_its_clock(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "in the page: onnxruntime-web 1.2 on a CPU, 1 thread, clock in steps of 5 µs\n" in shown(capsys, device=PAGE)
+
+
+def test_a_browser_without_its_sandbox_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "without its sandbox" in shown(capsys, device=PAGE | {"is_sandboxed": False})

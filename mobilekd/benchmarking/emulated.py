@@ -71,6 +71,5 @@ def _by_clock(running: Running, job: Job) -> Counted:
     return Counted("icount", usual, ordered[0], ordered[-1], len(ordered), {}, _growth(outcome))
 
 
-def _growth(outcome: Outcome) -> int:
-    before, peak = outcome.memory_bytes
-    return max(0, peak - before)
+def _growth(outcome: Outcome) -> int | None:
+    return None if outcome.memory_bytes is None else max(0, outcome.memory_bytes[1] - outcome.memory_bytes[0])

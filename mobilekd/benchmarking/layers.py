@@ -68,7 +68,7 @@ def layers_of(running: Running, model: Measured, job: Job, names: LayerNames) ->
     Raises:
         DeviceError: The runtime gave no profile, or one that is incomplete.
     """
-    if running.by_python:
+    if running.measured_by == "python":
         return [], "the runner in Python does not divide runs into layers"
     emulated = running.transport.latency_kind == "guest_instructions"
     if emulated and not isinstance(running.transport, Qemu):

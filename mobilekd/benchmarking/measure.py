@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+_IN_PAGES = ("onnxruntime",)
+"""Backends whose models a browser runs."""
 _FLOAT_IMAGES = 8
 """Images that a float baseline answers on an emulator: float kernels are 25 times slower there than int8 ones."""
 
@@ -212,9 +214,12 @@ def lack_of(model: Measured, place: Place) -> str:
     """Return why a model can't be measured in a place; empty when it can."""
     if not model.facts.runnable:
         return model.facts.note or "can't run"
+    backend = model.facts.deployment["backend"]
+    if place.transport == "web":
+        return "" if backend in _IN_PAGES else "not run: a browser takes ONNX models only"
     if has_runtime(model) or place.kind == "host":
         return ""
-    return f"not measured on the {place.kind}: mkdrun has no {model.facts.deployment['backend']}"
+    return f"not measured on the {place.kind}: mkdrun has no {backend}"
 
 
 def not_measured(model: Measured, place: Place) -> Row:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mobilekd.device import building, cpus, debs, guest
-from mobilekd.errors import DeviceError, MissingToolError
+from mobilekd.device import browsers, building, cpus, debs, guest, web_runtime
+from mobilekd.errors import ConfigError, DeviceError, MissingToolError
 from mobilekd.measurement import host_name, is_target
 from mobilekd.profile import Profile
 from mobilekd.transport import Transport
 from mobilekd.transports import adb, qemu, ssh, vm
 from mobilekd.transports.local import Local
+from mobilekd.transports.web import Web
 
 Kind = Literal["device", "emulator", "host"]
 _ANDROID_EMULATOR = "emulator-"
@@ -29,8 +30,8 @@ class Place:
 
     Attributes:
         kind: What it is.
-        transport: Plug-in that reaches it: "adb", "ssh", "qemu", "vm" or "local".
-        name: Which one: a serial, an ssh host, a CPU model, this host's processor.
+        transport: Plug-in that reaches it: "adb", "ssh", "web", "qemu", "vm" or "local".
+        name: Which one: a serial, an ssh host, a browser, a CPU model, this host's processor.
         on_target: Whether its times are those of the profile's target.
         why: Why it is no device, where the profile left the choice to us; else empty.
     """
@@ -48,7 +49,7 @@ class Place:
             return f"emulated {self.name}" + (" (virtual machine)" if self.transport == "vm" else "")
         if self.kind == "host":
             return f"host ({platform.machine()})" + ("" if self.on_target else ", not the target")
-        return f"{self.transport} {self.name}"
+        return f"{self.name} on this host" if self.transport == "web" else f"{self.transport} {self.name}"
 
 
 def choose(profile: Profile) -> Place:
@@ -104,6 +105,7 @@ def open_place(place: Place, profile: Profile, state: Path, say: Callable[[str],
         "adb": lambda: adb.Adb(place.name, state=state),
         "ssh": lambda: ssh.Ssh(profile.device.host, state=state),
         "qemu": lambda: qemu.Qemu(state, place.name),
+        "web": lambda: _page(profile, state, say),
         "vm": lambda: _machine(place.name, state, say),
         "local": lambda: Local(state),
     }
@@ -126,13 +128,29 @@ def _device(profile: Profile) -> Place:
             )
         ssh.check_reachable(settings.host)
         return Place("device", "ssh", settings.host, on_target=True)
+    if settings.transport == "web":
+        return _browser(profile)
     if settings.transport == "local" and is_target(profile.target):
         return _host(profile)
     raise _NotThereError(
         f"profile {profile.name} reaches no device from this host",
-        hint='give [device] transport = "adb" or "ssh"',
+        hint='give [device] transport = "adb", "ssh" or "web"',
         code="MKD-512",
     )
+
+
+def _browser(profile: Profile) -> Place:
+    has_not = {"benchmark.cores": profile.benchmark.cores, "device.runner": profile.device.runner != "auto"}
+    if odd := [key for key, is_set in has_not.items() if is_set]:
+        raise ConfigError(
+            f"profile {profile.name} sets {' and '.join(odd)}, and a page can't choose that",
+            hint=f"leave {' and '.join(odd)} out; benchmark.threads counts in a browser, too",
+            code="MKD-233",
+        )
+    found = browsers.find_browser(profile.device.browser or "")
+    # A browser is the target of a page as this host is that of a Linux program: unless the target names a chip.
+    on_target = profile.target.os == "web" and not profile.target.chip
+    return Place("device", "web", found.version, on_target)
 
 
 def _phone(serial: str) -> str:
@@ -213,6 +231,13 @@ def _either() -> str:
 
 
 _EMULATORS: dict[str, Callable[[], str]] = {"auto": _either, "qemu": _by_plugin, "vm": _by_clock}
+
+
+def _page(profile: Profile, state: Path, say: Callable[[str], None]) -> Web:
+    browser = browsers.find_browser(profile.device.browser or "")
+    if not browsers.is_sandboxed():
+        say(f"{browser.version} runs without its sandbox, as it must for root")
+    return Web(state, browser, web_runtime.kit(state, say))
 
 
 def _machine(cpu: str, state: Path, say: Callable[[str], None]) -> vm.Vm:

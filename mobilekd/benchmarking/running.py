@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mobilekd.benchmarking import tensors
-from mobilekd.device import runner, runtimes
+from mobilekd.device import runner, runtimes, web_runtime
 from mobilekd.device.runner import Job, Outcome
 from mobilekd.errors import ConfigError, DeviceError, MissingToolError
 from mobilekd.measurement import Measured
@@ -15,6 +15,7 @@ from mobilekd.stage import Progress
 from mobilekd.transport import Transport
 from mobilekd.transports.qemu import Counts, Qemu
 from mobilekd.transports.vm import Vm
+from mobilekd.transports.web import Web
 
 if TYPE_CHECKING:
     from mobilekd.backend import Float32, TensorFacts
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 900.0
 _OUT = "out.bin"
 _LAYERS = "layers.json"
+_MKDRUN = f"./{runner.PROGRAM}"
+_RUNNERS = {_MKDRUN: runner.PROGRAM, runner.PYTHON_PROGRAM: "python", web_runtime.PROGRAM: "browser"}
 _RAN = 2
 """mkdrun's exit code without arguments: it started."""
 _IMPORTED = 6
@@ -43,7 +46,7 @@ class Running:
         prefix: Words before the runner, where it brings its own C library or is in Python.
         scratch: A directory of this host.
         threads, cores: Of every job.
-        by_python: Whether the runner is mkdrun's twin in Python.
+        program: The runner's word on the command line: mkdrun, or its twin in Python or in a page.
     """
 
     transport: Transport
@@ -52,12 +55,12 @@ class Running:
     scratch: Path
     threads: int
     cores: tuple[int, ...]
-    by_python: bool = False
+    program: str = _MKDRUN
 
     @property
     def measured_by(self) -> str:
-        """Return which runner gave the results: "mkdrun" or "python"."""
-        return "python" if self.by_python else runner.PROGRAM
+        """Return which runner gives the results: "mkdrun", "python" or "browser"."""
+        return _RUNNERS[self.program]
 
     def job(self, model: Measured, images: "Float32") -> Job:
         """Push a model and its inputs [n, channels, height, width]; return a job that answers them all, untimed."""
@@ -83,7 +86,7 @@ class Running:
 
     def run(self, job: Job) -> Outcome:
         """Run a job to its end."""
-        return runner.run(self.transport, job, self._argv(job), timeout_s=_TIMEOUT_S)
+        return runner.run(self.transport, job, self._argv(job), timeout_s=_TIMEOUT_S, told=self.measured_by)
 
     def count(self, job: Job) -> tuple[Outcome, tuple[Counts, ...]]:
         """Run a job under qemu-user; return it and the instructions of each timed run, as the plug-in counts them.
@@ -135,8 +138,8 @@ class Running:
         return runner.outcome(job, completed), counts
 
     def _argv(self, job: Job) -> list[str]:
-        if self.by_python:
-            return job.argv((), self.prefix, runner.PYTHON_PROGRAM)
+        if self.program != _MKDRUN:
+            return job.argv((), self.prefix, self.program)
         return job.argv(runner.library_names(job.backend, self.names), self.prefix)
 
     def _input(self, images: "Float32", facts: "TensorFacts") -> Path:
@@ -176,12 +179,14 @@ def prepare(
         DeviceError: The runner does not start on the device; the message says what it printed.
     """
     plain = Running(transport, (), (), scratch, threads, cores)
+    if isinstance(transport, Web):
+        return replace(plain, program=web_runtime.PROGRAM)
     if choice == "python":
         if lack := _python_lack(transport, backends):
             raise MissingToolError(
                 lack, hint='install it on the device, or set profile.device.runner = "native"', code="MKD-302"
             )
-        return replace(plain, prefix=runner.PYTHON, by_python=True)
+        return replace(plain, prefix=runner.PYTHON, program=runner.PYTHON_PROGRAM)
     machine = transport.facts().machine
     try:
         kit = runner.kit(machine, backends, state, progress)
@@ -191,7 +196,7 @@ def prepare(
         if lack := _python_lack(transport, backends):
             raise MissingToolError(f"{cause.message}; and {lack}", hint=cause.hint, code="MKD-306") from cause
         progress.say(f"{cause.message}: the device's own Python runs the models")
-        return replace(plain, prefix=runner.PYTHON, by_python=True)
+        return replace(plain, prefix=runner.PYTHON, program=runner.PYTHON_PROGRAM)
     return replace(plain, names=tuple(kit), prefix=_started(transport, kit, machine))
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mobilekd.benchmarking.running import Running
@@ -25,14 +25,14 @@ class Timed:
         measurement: Every block.
         assessments: By model.
         load_ms: By model, the fastest load of all blocks.
-        peak_memory_bytes: By model, the largest growth of resident memory of all blocks.
+        peak_memory_bytes: By model, the largest growth of resident memory of all blocks; None where it is not told.
         worries: What the device showed that can bend its times.
     """
 
     measurement: Measurement
     assessments: Mapping[str, Assessment]
     load_ms: Mapping[str, float]
-    peak_memory_bytes: Mapping[str, int]
+    peak_memory_bytes: Mapping[str, int | None]
     worries: tuple[str, ...]
 
 
@@ -69,11 +69,8 @@ def time_models(running: Running, jobs: Mapping[str, Job], settings: BenchmarkSe
             for name in jobs
         },
         load_ms={name: min(one.load_ms for one in found) for name, found in outcomes.items()},
-        peak_memory_bytes={
-            name: max(max(0, one.memory_bytes[1] - one.memory_bytes[0]) for one in found)
-            for name, found in outcomes.items()
-        },
-        worries=worries(measurement.states[0], measurement.states[-1]),
+        peak_memory_bytes={name: _largest_growth(found) for name, found in outcomes.items()},
+        worries=(*worries(measurement.states[0], measurement.states[-1]), *_coarse(outcomes)),
     )
 
 
@@ -86,6 +83,22 @@ def loop_settings(settings: BenchmarkSettings) -> LoopSettings:
         least_runs=max(base.least_runs, settings.timed_runs),
         warmup=dataclasses.replace(base.warmup, window_runs=window_runs),
     )
+
+
+def _largest_growth(outcomes: Sequence[Outcome]) -> int | None:
+    growths = [max(0, one.memory_bytes[1] - one.memory_bytes[0]) for one in outcomes if one.memory_bytes]
+    return max(growths, default=None)
+
+
+def _coarse(outcomes: Mapping[str, Sequence[Outcome]]) -> Iterator[str]:
+    """Yield a sentence for each model that is too fast for the clock to time one inference."""
+    for name, found in outcomes.items():
+        if (most := max(one.inferences for one in found)) > 1:
+            step_us = max(one.clock_ms for one in found) * 1e3
+            yield (
+                f"{name}: up to {most} inferences in a row are timed as one, since the clock moves in steps of "
+                f"{step_us:.0f} µs: p90 to p99 are of their means"
+            )
 
 
 def read_state(running: Running) -> DeviceState:

@@ -52,6 +52,11 @@ class Guarded:
         """Return whether the program has not ended."""
         return self._guard.poll() is None
 
+    @property
+    def group(self) -> int:
+        """Return the process group of the program and of all that it started."""
+        return self._guard.pid
+
     def stop(self) -> None:
         """Kill the program if it still runs; safe to call again."""
         if self._guard.stdin is not None and not self._guard.stdin.closed:

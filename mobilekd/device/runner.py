@@ -1,7 +1,8 @@
 """What mkdrun is asked to do, what it answers, and the files that it needs on a device."""
 
+import functools
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,8 +100,11 @@ class Outcome:
         load_ms: From the file to a model that is ready to run.
         input_bytes, output_bytes: Of one sample, for each input and output.
         cpu_ms: CPU time of all threads in all timed runs together.
-        memory_bytes: Resident before the load, and at the peak.
+        memory_bytes: Resident before the load, and at the peak; None where it is not told.
         latencies_ms: Wall time of each timed run.
+        clock_ms: Smallest step of the clock; 0 where it is too fine to matter.
+        inferences: Largest number of runs in a row that share one reading of the clock, each told as their mean: more
+            than one where that step is coarse.
     """
 
     machine: str
@@ -109,8 +113,10 @@ class Outcome:
     input_bytes: tuple[int, ...]
     output_bytes: tuple[int, ...]
     cpu_ms: float
-    memory_bytes: tuple[int, int]
+    memory_bytes: tuple[int, int] | None
     latencies_ms: tuple[float, ...]
+    clock_ms: float = 0.0
+    inferences: int = 1
 
 
 class _Answer(BaseModel):
@@ -131,36 +137,38 @@ class _Answer(BaseModel):
     samples: int = 0
     threads: int = 0
     cpu_us: int = 0
-    rss_kb: list[int] = [0, 0]
+    rss_kb: list[int] = []
     lat_ns: list[int] = []
+    clock_ns: int = 0
+    inferences: int = 1
 
 
-def run(transport: Transport, job: Job, argv: Sequence[str], *, timeout_s: float) -> Outcome:
-    """Run a job on a device where its files are; `argv` is the job's command line there.
+def run(transport: Transport, job: Job, argv: Sequence[str], *, timeout_s: float, told: str = PROGRAM) -> Outcome:
+    """Run a job on a device where its files are; `argv` is the job's command line there, `told` names the runner.
 
     Raises:
         DeviceError: It could not be run, died, or did not do all that was asked.
     """
-    return outcome(job, transport.run(argv, timeout_s=timeout_s))
+    return outcome(job, transport.run(argv, timeout_s=timeout_s), told)
 
 
-def outcome(job: Job, completed: Completed) -> Outcome:
-    """Read mkdrun's answer.
+def outcome(job: Job, completed: Completed, told: str = PROGRAM) -> Outcome:
+    """Read the answer of mkdrun, or of its twin that `told` names.
 
     Raises:
         DeviceError: It died, refused, or answered otherwise than its protocol says; never a figure from half a run.
     """
-    answer = _answer(job, completed)
+    failed = functools.partial(_failed, job, completed, told)
+    answer = _answer(job, completed, failed)
     if not answer.ok:
-        raise _failed(job, f"could not {_VERBS.get(answer.stage, answer.stage)}: {answer.error}", completed)
+        raise failed(f"could not {_VERBS.get(answer.stage, answer.stage)}: {answer.error}")
     if completed.returncode:
-        raise _failed(job, f"ended with exit code {completed.returncode} after its answer", completed)
+        raise failed(f"ended with exit code {completed.returncode} after its answer")
     wanted = job.samples if job.outputs else 0
     if answer.samples != wanted:
-        raise _failed(job, f"ran {answer.samples} of {wanted} samples", completed)
+        raise failed(f"ran {answer.samples} of {wanted} samples")
     if len(answer.lat_ns) < job.timed_runs or (job.limit_ms is None and len(answer.lat_ns) != job.timed_runs):
-        raise _failed(job, f"timed {len(answer.lat_ns)} of {job.timed_runs} runs", completed)
-    before_kb, peak_kb = answer.rss_kb
+        raise failed(f"timed {len(answer.lat_ns)} of {job.timed_runs} runs")
     return Outcome(
         machine=answer.machine,
         runtime_version=answer.runtime_version,
@@ -168,8 +176,10 @@ def outcome(job: Job, completed: Completed) -> Outcome:
         input_bytes=tuple(answer.in_bytes),
         output_bytes=tuple(answer.out_bytes),
         cpu_ms=answer.cpu_us / 1e3,
-        memory_bytes=(before_kb * 1024, peak_kb * 1024),
+        memory_bytes=(answer.rss_kb[0] * 1024, answer.rss_kb[1] * 1024) if answer.rss_kb else None,
         latencies_ms=tuple(ns / 1e6 for ns in answer.lat_ns),
+        clock_ms=answer.clock_ns / 1e6,
+        inferences=answer.inferences,
     )
 
 
@@ -234,20 +244,20 @@ def capsule_files() -> Mapping[str, Path]:
     return files
 
 
-def _answer(job: Job, completed: Completed) -> _Answer:
+def _answer(job: Job, completed: Completed, failed: Callable[[str], DeviceError]) -> _Answer:
     lines = completed.stdout.splitlines()
     if not lines or not lines[-1].startswith("{"):
-        raise _failed(job, f"{_ending(completed.returncode)} without an answer", completed)
+        raise failed(f"{_ending(completed.returncode)} without an answer")
     try:
         answer = _Answer.model_validate_json(lines[-1])
     except ValidationError as cause:
         first = cause.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the line"
-        raise _failed(job, f"gave an answer that is cut or wrong ({where}: {first['msg']})", completed) from cause
+        raise failed(f"gave an answer that is cut or wrong ({where}: {first['msg']})") from cause
     if answer.protocol != _PROTOCOL:
-        raise _failed(job, f"speaks protocol {answer.protocol}, not {_PROTOCOL}", completed)
-    if answer.ok and (len(answer.rss_kb) != 2 or answer.backend != runtimes.pin(job.backend).runner):
-        raise _failed(job, "answered for another run", completed)
+        raise failed(f"speaks protocol {answer.protocol}, not {_PROTOCOL}")
+    if answer.ok and (len(answer.rss_kb) not in (0, 2) or answer.backend != runtimes.pin(job.backend).runner):
+        raise failed("answered for another run")
     return answer
 
 
@@ -259,8 +269,8 @@ def _ending(code: int) -> str:
     return f"ended with exit code {code}"
 
 
-def _failed(job: Job, what: str, completed: Completed) -> DeviceError:
+def _failed(job: Job, completed: Completed, told: str, what: str) -> DeviceError:
     said = "".join(f"\n    {line}" for line in completed.stderr.splitlines()[-_STDERR_LINES:])
     return DeviceError(
-        f"{job.name or job.model} ({job.backend}): {PROGRAM} {what}; the run is incomplete{said}", code="MKD-507"
+        f"{job.name or job.model} ({job.backend}): {told} {what}; the run is incomplete{said}", code="MKD-507"
     )

@@ -53,11 +53,13 @@ class Benchmark(Stage):
 
     def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
         """Return what the measurement is of beside the models: the device that is there now, and this host."""
+        from mobilekd.device.web_runtime import pin
         from mobilekd.measurement import host_name
 
         del scan
         place = self._place()
-        return {"host": host_name(), "place": place.kind, "on": f"{place.transport} {place.name}"}
+        runtime = {"runtime": pin().told} if place.transport == "web" else {}
+        return {"host": host_name(), "place": place.kind, "on": f"{place.transport} {place.name}", **runtime}
 
     def run(self, inputs: Inputs, context: Context) -> None:
         """Write latency.json.

@@ -100,3 +100,4 @@ def no_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    monkeypatch.delenv("MOBILEKD_CHROMIUM", raising=False)

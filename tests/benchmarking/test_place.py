@@ -5,8 +5,9 @@ import platform
 import pytest
 
 from mobilekd.benchmarking.place import choose, open_place
-from mobilekd.errors import DeviceError, MissingToolError
-from mobilekd.profile import Target
+from mobilekd.config import load_profile
+from mobilekd.errors import ConfigError, DeviceError, MissingToolError
+from mobilekd.profile import BenchmarkSettings, Target
 from tests.benchmarking.small import CPU, profile
 from tests.device.tools import need
 
@@ -44,7 +45,7 @@ def test_a_place_that_is_asked_for_is_not_replaced(where: str, absent: str) -> N
 def test_a_profile_without_a_transport_has_no_device() -> None:
     with pytest.raises(DeviceError, match="profile small reaches no device") as caught:
         choose(profile(place="device", cpu=CPU))
-    assert 'transport = "adb" or "ssh"' in caught.value.hint
+    assert 'transport = "adb", "ssh" or "web"' in caught.value.hint
 
 
 def test_an_emulator_without_a_cpu_lists_those_there_are() -> None:
@@ -138,6 +139,52 @@ def test_two_phones_are_named_and_none_is_chosen(fake_adb) -> None:
     with pytest.raises(DeviceError, match="2 adb devices are attached: 0123, 4567") as caught:
         choose(profile(transport="adb", cpu=CPU))
     assert "export ANDROID_SERIAL=0123" in caught.value.hint
+
+
+WEB = Target(os="web", abi="wasm32")
+
+
+def browser(tmp_path, monkeypatch) -> None:
+    program = tmp_path / "browser"
+    program.write_text("#!/bin/sh\necho Chromium 1.2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("MOBILEKD_CHROMIUM", str(program))
+
+
+def test_a_browser_is_the_target_of_a_page(tmp_path, monkeypatch) -> None:
+    browser(tmp_path, monkeypatch)
+    place = choose(profile(WEB, transport="web"))
+    assert (place.kind, place.told, place.on_target) == ("device", "Chromium 1.2 on this host", True)
+
+
+@pytest.mark.parametrize("target", [Target(os="web", abi="wasm32", chip="Tensor G3"), HERE])
+def test_a_browser_is_not_the_target_of_a_chip_that_is_named_or_of_another_system(
+    tmp_path, monkeypatch, target
+) -> None:
+    browser(tmp_path, monkeypatch)
+    assert not choose(profile(target, transport="web")).on_target
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "key"),
+    [({"cores": (1,)}, {}, "benchmark.cores"), ({}, {"runner": "python"}, "device.runner")],
+)
+def test_what_a_page_can_not_choose_is_refused(settings, device, key) -> None:
+    wanted = profile(WEB, BenchmarkSettings(timed_runs=10, **settings), transport="web", **device)
+    with pytest.raises(ConfigError, match=rf"profile small sets {key}, and a page can't choose that"):
+        choose(wanted)
+
+
+@pytest.mark.usefixtures("no_programs")
+def test_without_a_browser_the_host_is_left_and_says_why() -> None:
+    place = choose(profile(WEB, transport="web"))
+    assert (place.kind, place.on_target, "no browser is on PATH" in place.why) == ("host", False, True)
+
+
+@pytest.mark.usefixtures("no_programs")
+def test_the_shipped_profile_of_pages_is_measured_in_a_browser_or_not_at_all() -> None:
+    with pytest.raises(MissingToolError, match="no browser is on PATH"):
+        choose(load_profile("web"))
 
 
 @pytest.mark.parametrize(("by_profile", "by_environment", "chosen"), [("4567", "0123", "4567"), ("", "0123", "0123")])

@@ -47,6 +47,21 @@ def test_outcome_is_in_milliseconds_and_bytes():
     assert found.memory_bytes == (102_400, 204_800)
 
 
+def test_memory_that_is_not_told_is_none():
+    assert runner.outcome(JOB, completed(ANSWER | {"rss_kb": []})).memory_bytes is None
+
+
+def test_a_coarse_clock_tells_its_step_and_the_runs_that_share_a_reading():
+    found = runner.outcome(JOB, completed(ANSWER | {"clock_ns": 5000, "inferences": 8}))
+
+    assert (found.clock_ms, found.inferences) == (0.005, 8)
+
+
+def test_a_twin_of_mkdrun_is_told_by_its_own_name():
+    with pytest.raises(DeviceError, match=r"m\.tflite \(tflite\): browser ended with exit code 1 without an answer"):
+        runner.outcome(JOB, Completed(1, "", ""), "browser")
+
+
 @given(cut=st.integers(0, len(json.dumps(ANSWER)) - 1))
 def test_answer_cut_anywhere_is_no_outcome(cut):
     with pytest.raises(DeviceError, match="the run is incomplete"):
