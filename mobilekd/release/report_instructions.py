@@ -73,6 +73,7 @@ def answers_table(evidence: Evidence) -> Html:
         ("n", "Same answer as the host"),
         ("n", "Bit-exact"),
         ("n", "Largest difference of a logit"),
+        ("n", "As trained: there, on the host"),
         ("n", "Top-1 there"),
         ("n", "Top-1 of the host"),
     )
@@ -86,6 +87,7 @@ def _answers(row: LatencyRow, found: OnDevice) -> Html:
         ("n", count(found.same_answers)),
         ("n", count(found.exact_images)),
         ("n", ABSENT if found.max_difference is None else f"{found.max_difference:.3g}"),
+        ("n", ABSENT if not (was := found.trained) else f"{was.exact_images}, {was.host_exact_images}"),
         ("n", percent(found.top1)),
         ("n", percent(found.host_top1)),
         kind="" if row.ships else "baseline",
