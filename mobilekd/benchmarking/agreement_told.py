@@ -13,7 +13,7 @@ _REASONS = {
 
 
 def explained(row: Mapping[str, Any], host: str) -> str:
-    """Return sentences on a model whose logits are not this host's to the bit; empty when they are.
+    """Return sentences on an int8 model whose logits are not this host's to the bit; empty for every other one.
 
     Args:
         row: Of latency.json.
@@ -21,11 +21,11 @@ def explained(row: Mapping[str, Any], host: str) -> str:
 
     Example:
         >>> found = {"images": 200, "exact_images": 199, "max_steps": 1, "trained": None}
-        >>> explained({"deployment": "onnxruntime-int8", "backend": "onnxruntime", "on_device": found}, "x (x86_64)")
-        "onnxruntime-int8: 1 of 200 images is not this host's to the bit, by 1 step at most"
+        >>> explained({"deployment": "a", "precision": "int8", "backend": "tflite", "on_device": found}, "x (x86_64)")
+        "a: 1 of 200 images is not this host's to the bit, by 1 step at most"
     """
     found = row.get("on_device")
-    if not found or found["exact_images"] == found["images"]:
+    if not found or row["precision"] != "int8" or found["exact_images"] == found["images"]:
         return ""
     others = found["images"] - found["exact_images"]
     told = f"{row['deployment']}: {others} of {found['images']} images {'is' if others == 1 else 'are'} not this host's"

@@ -1,7 +1,8 @@
 """The report on an emulator: counted instructions, and what the models answered there."""
 
+from mobilekd.benchmarking.agreement_told import explained
 from mobilekd.release.evidence import Evidence, Instructions, LatencyRow, OnDevice
-from mobilekd.release.markup import NOTHING, Html
+from mobilekd.release.markup import NOTHING, Html, join, tag
 from mobilekd.release.report_format import ABSENT, count, line, percent, series, stacked, table
 from mobilekd.release.report_plots import bar_lane
 
@@ -77,7 +78,9 @@ def answers_table(evidence: Evidence) -> Html:
         ("n", "Top-1 there"),
         ("n", "Top-1 of the host"),
     )
-    return table(heads, (_answers(row, found) for row, found in rows))
+    told = filter(None, (explained(row.model_dump(), evidence.latency.host) for row, _ in rows))
+    notes = (tag("p", {"class": "muted"}, sentence) for sentence in told)
+    return join((table(heads, (_answers(row, found) for row, found in rows)), *notes))
 
 
 def _answers(row: LatencyRow, found: OnDevice) -> Html:

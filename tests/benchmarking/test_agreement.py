@@ -80,7 +80,8 @@ NEAR = {"exact_images": 193, "max_steps": 1, "host_exact_images": 181, "host_max
 
 
 def told(host: str = X86, backend: str = "mnn", **changed: object) -> str:
-    return explained({"deployment": "m", "backend": backend, "on_device": {**APART, **changed}}, host)
+    row = {"deployment": "m", "precision": "int8", "backend": backend, "on_device": {**APART, **changed}}
+    return explained(row, host)
 
 
 def test_images_that_differ_are_told_with_their_steps() -> None:
@@ -102,9 +103,11 @@ def test_a_host_with_the_kernels_of_the_device_has_no_such_reason() -> None:
     assert "MNN on x86" not in told("Cortex-A76 (aarch64)")
 
 
-@pytest.mark.parametrize("row", [{"on_device": None}, {"on_device": APART | {"exact_images": 200}}, {}])
-def test_nothing_is_told_of_a_model_that_is_exact_or_was_not_compared(row) -> None:
-    assert explained({"deployment": "m", "backend": "mnn", **row}, X86) == ""
+@pytest.mark.parametrize(
+    "row", [{}, {"on_device": APART | {"exact_images": 200}}, {"on_device": APART, "precision": "fp32"}]
+)
+def test_nothing_is_told_of_a_model_that_is_exact_or_float_or_was_not_compared(row) -> None:
+    assert explained({"deployment": "m", "precision": "int8", "backend": "mnn", **row}, X86) == ""
 
 
 BROKEN = device(2, [0, np.nan, 2])

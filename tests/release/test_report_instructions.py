@@ -71,6 +71,12 @@ def test_answers_are_counted_against_the_host(emulated: str, model: str, numbers
     assert answers_of(emulated, model) == numbers
 
 
+def test_a_model_that_is_not_exact_is_explained(emulated: str) -> None:
+    part = section(emulated, "Cost on the emulator")
+    assert "mnn-int8: 3 of 200 images are not this host" in part
+    assert "tflite-int8: " not in part
+
+
 def test_a_host_has_no_table_of_answers(tmp_path: Path) -> None:
     assert answers_table(Workshop(tmp_path).evidence()) == ""
 
