@@ -16,11 +16,11 @@ from mobilekd.quantization.ties import Sum
 from tests.quantization.sums import F32, PARTED, A, B, cleared, fixed_point, folded_float, rounding, trained_way
 
 
-@pytest.fixture(scope="module")
-def prepared():
+@pytest.fixture(scope="module", params=["symmetric", "asymmetric"])
+def prepared(request):
     torch.manual_seed(0)
     images = torch.randn(16, 3, 8, 8)
-    found = qat.prepare(lower(Residual().eval(), images[:2]), Scheme())
+    found = qat.prepare(lower(Residual().eval(), images[:2]), Scheme(request.param))
     qat.calibrate(found, images.split(8))
     qat.settle_scales(found)
     return found
