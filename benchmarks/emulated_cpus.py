@@ -97,10 +97,14 @@ def _markdown(document: Json) -> str:
         "# A bundle on emulated CPUs\n",
         (
             f"`{document['command']}`: the quickstart bundle, qemu-user; instructions of one inference on one thread, "
-            f"never times. Answers are compared with those of the same file on {document['host']}, logit by logit.\n"
+            f"never times. Answers are compared with those of the same file on {document['host']}, logit by logit. As "
+            "trained: images all of whose logits are the quantized network's, and the largest difference there is.\n"
         ),
-        "| CPU | model | instructions | dot product | int8 matrix | same answer | bit-exact | largest difference |",
-        "|---|---|---|---|---|---|---|---|",
+        (
+            "| CPU | model | instructions | dot product | int8 matrix | same answer | bit-exact | apart, steps "
+            "| as trained | as trained, host |"
+        ),
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in document["rows"]:
         counted, found = row["guest_instructions"], row["on_device"]
@@ -108,7 +112,7 @@ def _markdown(document: Json) -> str:
         lines.append(
             f"| {row['cpu']} | {row['deployment']} | {counted['total']:,} | {classes['dot_product']:,} "
             f"| {classes['i8mm']:,} | {found['same_answers']} of {found['images']} | {found['exact_images']} "
-            f"| {found['max_difference']:.3g} |"
+            f"| {found['max_steps']} | {_as_trained(found, '')} | {_as_trained(found, 'host_')} |"
         )
     lines += [
         "\n## Do counts repeat?\n",
@@ -120,6 +124,14 @@ def _markdown(document: Json) -> str:
         apart = f"{100 * (high - low) / low:.3f} %" if high > low else "identical"
         lines.append(f"| {row['cpu']} | {row['deployment']} | {len(row['totals'])} | {low:,} | {high:,} | {apart} |")
     return "\n".join(lines) + "\n"
+
+
+def _as_trained(found: Json, whose: str) -> str:
+    trained = found["trained"]
+    if not trained:
+        return "not known"
+    steps = trained[whose + "max_steps"]
+    return f"{trained[whose + 'exact_images']}, {steps} step{'s' * (steps != 1)}"
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilekd.benchmarking.agreement import refusals
+from mobilekd.benchmarking.agreement import Trained, refusals
 from mobilekd.benchmarking.measure import Bench, Task, lack_of
 from mobilekd.benchmarking.place import Place, choose
 from mobilekd.cache import Cache
 from mobilekd.comparison import compare
 from mobilekd.errors import ConfigError, MissingToolError, StageError, VerificationError
-from mobilekd.held_images import find_test_split
+from mobilekd.held_images import find_test_split, find_trained
 from mobilekd.measurement import Measured
 from mobilekd.profile import Profile
 from mobilekd.stage import Progress
@@ -40,6 +40,7 @@ class Subject:
     labels: "NDArray[np.int64] | None"
     images_from: str
     top1: dict[str, float | None]
+    trained: Trained | None = None
 
 
 def measure(
@@ -70,7 +71,7 @@ def measure(
         subject = _subject(paths, profile, cache, folder)
         _check_runnable(paths, subject.models, place)
         bench = Bench(profile, place, devices, folder, progress, layers=layers)
-        report = bench.measure(Task(subject.models, subject.images, subject.labels))
+        report = bench.measure(Task(subject.models, subject.images, subject.labels, subject.trained))
     models = [{**row, "top1": subject.top1.get(row["deployment"])} for row in report.pop("rows")]
     compared = _compared(report["samples_ms"], models) if len(paths) == 2 else None
     head = {"schema": SCHEMA, "profile": profile.name, "mode": profile.benchmark.mode}
@@ -189,7 +190,7 @@ def _of_bundle(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subj
         normalized = normalize(np.array(images[:count]), rule.mean, rule.std)
         return Subject(
             tuple(unpacked.models), normalized, np.array(labels[:count]), f"test split of {unpacked.dataset.name}",
-            unpacked.top1,
+            unpacked.top1, find_trained(path, folder, cache),
         )  # fmt: skip
 
 

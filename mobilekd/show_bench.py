@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mobilekd.benchmarking.agreement_told import explained
 from mobilekd.console import print_json, print_table
 
 Row = Mapping[str, Any]
@@ -26,6 +27,9 @@ def show_bench(document: Row, *, as_json: bool) -> None:
         print(f"\nnot on a device: {document['why']}")
     for worry in document["worries"]:
         print(f"note: {worry}")
+    for row in document["models"]:
+        if sentence := explained(row, document.get("host", "")):
+            print(f"note: {sentence}")
     if told := document.get("comparison"):
         print(f"\n{told['told']}")
 

@@ -85,6 +85,13 @@ def test_a_build_counts_and_compares_on_the_emulator(first) -> None:
     assert {row.get("p50_ms") for row in rows.values()} == {None}
 
 
+def test_an_emulated_cpu_answers_to_the_bit(first) -> None:
+    need("qemu-aarch64", "aarch64-linux-gnu-gcc")
+    found = next(row["on_device"] for row in first["latency"] if row["precision"] == "int8")
+    assert (found["exact_images"], found["max_steps"]) == (20, 0)
+    assert found["trained"]["exact_images"] == found["trained"]["host_exact_images"]
+
+
 def test_another_number_of_images_measures_again_and_packs_again(first, folder) -> None:
     changed = build(folder, "--set", "profile.device.images=10")
     assert [stage["name"] for stage in changed["stages"] if not stage["cached"]] == ["benchmark", "bundle"]

@@ -2,18 +2,18 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilekd import measurement
 from mobilekd.benchmarking import emulated
-from mobilekd.benchmarking.agreement import Agreement, agree
+from mobilekd.benchmarking.agreement import Agreement, Trained, agree
 from mobilekd.benchmarking.layer_names import read_names
 from mobilekd.benchmarking.layers import layers_of
 from mobilekd.benchmarking.place import Place, open_place
 from mobilekd.benchmarking.running import Running, has_runtime, prepare
-from mobilekd.benchmarking.timed import Timed, time_models
+from mobilekd.benchmarking.timed import time_models, timed_row
 from mobilekd.device.runner import Job
 from mobilekd.measurement import Measured
 from mobilekd.plugins import BACKENDS
@@ -43,11 +43,13 @@ class Task:
         models: Those that can't run in the place get a row that says why.
         images: [n, channels, height, width], normalised; n is at least 1. The first one is timed.
         labels: int64 [n]; None where the images have none.
+        trained: What the int8 models were trained to say to these images; None where that is not known.
     """
 
     models: Sequence[Measured]
     images: "Float32"
     labels: "NDArray[np.int64] | None"
+    trained: Trained | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,30 +143,25 @@ class Bench:
                 job = running.job(model, task.images[:1] if is_host else images)
                 jobs[model.name] = job
                 if not is_host:
-                    labels = None if task.labels is None else task.labels[: len(images)]
-                    found[model.name] = {"on_device": asdict(self._agreement(running, model, job, images, labels))}
+                    given = replace(task, images=images)
+                    found[model.name] = {"on_device": asdict(self._agreement(running, model, job, given))}
                 bar.advance(1, model.name)
         return jobs, found
 
-    def _agreement(
-        self,
-        running: Running,
-        model: Measured,
-        job: Job,
-        images: "Float32",
-        labels: "NDArray[np.int64] | None",
-    ) -> Agreement:
+    def _agreement(self, running: Running, model: Measured, job: Job, given: Task) -> Agreement:
         backend = str(model.facts.deployment["backend"])
+        labels = None if given.labels is None else given.labels[: len(given.images)]
+        is_int8 = model.facts.deployment["precision"] == "int8"
         expected = run_model(
             backend,
             model.model,
             model.facts,
-            images,
+            given.images,
             kernels=BACKENDS.load(backend).kernels[0],
             threads=1,
             scratch=self.scratch,
         )
-        return agree(running.answers(model, job), expected, labels)
+        return agree(running.answers(model, job), expected, labels, given.trained if is_int8 else None)
 
     def _images_for(self, model: Measured, images: int) -> int:
         is_float = model.facts.deployment["precision"] != "int8"
@@ -187,7 +184,7 @@ class Bench:
     def _timed(self, running: Running, jobs: Mapping[str, Job]) -> Row:
         timed = time_models(running, jobs, self.profile.benchmark, self.progress)
         samples = {name: [list(block) for block in timed.measurement.blocks_ms(name)] for name in jobs}
-        rows = {name: _timed_row(timed, name, self.profile.benchmark.threads) for name in jobs}
+        rows = {name: timed_row(timed, name, self.profile.benchmark.threads) for name in jobs}
         return {"rows": rows, "samples_ms": samples, "worries": list(timed.worries)}
 
     def _by_layer(self, running: Running, models: Sequence[Measured], jobs: Mapping[str, Job]) -> dict[str, Row]:
@@ -247,21 +244,6 @@ def _head(model: Measured) -> Row:
     deployment = model.facts.deployment
     words = ("backend", "precision", "ships")
     return {"deployment": model.name, **{key: deployment[key] for key in words}, "int8_speedup": None}
-
-
-def _timed_row(timed: Timed, name: str, threads: int) -> Row:
-    assessment = timed.assessments[name]
-    told = assessment.to_json()
-    return {
-        "latency_kind": "wall",
-        **{key: told[key] for key in ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "ci95_ms", "timed_runs", "warmup_runs")},
-        "drift": told["drift"],
-        "verdict": assessment.verdict,
-        "verdict_reason": assessment.reason,
-        "threads": threads,
-        "load_ms": timed.load_ms[name],
-        "peak_memory_bytes": timed.peak_memory_bytes[name],
-    }
 
 
 def _joined(first: Row, second: Row) -> Row:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mobilekd.benchmarking.running import Running
 from mobilekd.device.runner import Job, Outcome
@@ -72,6 +73,22 @@ def time_models(running: Running, jobs: Mapping[str, Job], settings: BenchmarkSe
         peak_memory_bytes={name: _largest_growth(found) for name, found in outcomes.items()},
         worries=(*worries(measurement.states[0], measurement.states[-1]), *_coarse(outcomes)),
     )
+
+
+def timed_row(timed: Timed, name: str, threads: int) -> dict[str, Any]:
+    """Return what latency.json says of the times of one model."""
+    assessment = timed.assessments[name]
+    told = assessment.to_json()
+    return {
+        "latency_kind": "wall",
+        **{key: told[key] for key in ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "ci95_ms", "timed_runs", "warmup_runs")},
+        "drift": told["drift"],
+        "verdict": assessment.verdict,
+        "verdict_reason": assessment.reason,
+        "threads": threads,
+        "load_ms": timed.load_ms[name],
+        "peak_memory_bytes": timed.peak_memory_bytes[name],
+    }
 
 
 def loop_settings(settings: BenchmarkSettings) -> LoopSettings:

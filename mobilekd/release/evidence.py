@@ -92,6 +92,17 @@ class ParityTable(_Record):
     drift: tuple[Walk, ...] = ()
 
 
+class FromTrained(_Record):
+    """How far the device and this host are from the trained network (benchmarking/agreement)."""
+
+    exact_images: int
+    host_exact_images: int
+    same_answers: int
+    host_same_answers: int
+    max_steps: int | None
+    host_max_steps: int | None
+
+
 class OnDevice(_Record):
     """What a model answered on the device or emulator, against the same file on this host (benchmarking/agreement)."""
 
@@ -101,6 +112,8 @@ class OnDevice(_Record):
     max_difference: float | None
     top1: float | None
     host_top1: float | None
+    max_steps: int | None = None
+    trained: FromTrained | None = None
 
 
 class Instructions(_Record):

@@ -1,7 +1,8 @@
 """The report on an emulator: counted instructions, and what the models answered there."""
 
+from mobilekd.benchmarking.agreement_told import explained
 from mobilekd.release.evidence import Evidence, Instructions, LatencyRow, OnDevice
-from mobilekd.release.markup import NOTHING, Html
+from mobilekd.release.markup import NOTHING, Html, join, tag
 from mobilekd.release.report_format import ABSENT, count, line, percent, series, stacked, table
 from mobilekd.release.report_plots import bar_lane
 
@@ -73,10 +74,13 @@ def answers_table(evidence: Evidence) -> Html:
         ("n", "Same answer as the host"),
         ("n", "Bit-exact"),
         ("n", "Largest difference of a logit"),
+        ("n", "As trained: there, on the host"),
         ("n", "Top-1 there"),
         ("n", "Top-1 of the host"),
     )
-    return table(heads, (_answers(row, found) for row, found in rows))
+    told = filter(None, (explained(row.model_dump(), evidence.latency.host) for row, _ in rows))
+    notes = (tag("p", {"class": "muted"}, sentence) for sentence in told)
+    return join((table(heads, (_answers(row, found) for row, found in rows)), *notes))
 
 
 def _answers(row: LatencyRow, found: OnDevice) -> Html:
@@ -86,6 +90,7 @@ def _answers(row: LatencyRow, found: OnDevice) -> Html:
         ("n", count(found.same_answers)),
         ("n", count(found.exact_images)),
         ("n", ABSENT if found.max_difference is None else f"{found.max_difference:.3g}"),
+        ("n", ABSENT if not (was := found.trained) else f"{was.exact_images}, {was.host_exact_images}"),
         ("n", percent(found.top1)),
         ("n", percent(found.host_top1)),
         kind="" if row.ships else "baseline",

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PrivateAttr
 
-from mobilekd.artifacts import Dataset, DeployedModel, LatencyReport, write_json
+from mobilekd.artifacts import Artifact, Dataset, DeployedModel, LatencyReport, QatStudent, SimplifiedModel, write_json
 from mobilekd.errors import ConfigError, MissingToolError, VerificationError
 from mobilekd.profile import Profile, Tolerance
 from mobilekd.stage import Context, Inputs, Stage
 
 if TYPE_CHECKING:
+    from mobilekd.benchmarking.agreement import Trained
     from mobilekd.benchmarking.place import Place
 
 
@@ -21,9 +22,10 @@ class Benchmark(Stage):
 
     needs = (Dataset,)
     gathers = (DeployedModel,)
+    welcomes: ClassVar[tuple[type[Artifact], ...]] = (QatStudent, SimplifiedModel)
     makes = LatencyReport
     measures: ClassVar[bool] = True
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4  # 4: answers on the device are compared with the trained network's, too
 
     profile: Profile | None = None
     """Filled in by `for_profile`: target, device, and how it is measured. The rest of it stays at its defaults, so
@@ -80,7 +82,7 @@ class Benchmark(Stage):
             models.append(Measured(facts.name, artifact.path / facts.file, facts))
         test = open_split(inputs.newest(Dataset).path, "test")
         part = slice(0, max(1, profile.device.images))
-        task = Task(models, test.normalized(part), test.labels[part])
+        task = Task(models, test.normalized(part), test.labels[part], _trained(inputs))
         bench = Bench(profile, self._place(), context.devices, context.scratch, context.progress, layers=True)
         report: dict[str, Any] = bench.measure(task)
         if wrong := refusals(report["rows"], profile.tolerance.agreement, report["ran_on"]):
@@ -105,3 +107,13 @@ class Benchmark(Stage):
                 "the benchmark stage has no profile", hint="mobilekd build --profile NAME", code="MKD-222"
             )
         return self.profile
+
+
+def _trained(inputs: Inputs) -> "Trained | None":
+    """Return what the quantized network said to the test split, where the pipeline has one."""
+    from mobilekd.benchmarking.agreement import read_trained
+
+    students, graphs = inputs.all(QatStudent), inputs.all(SimplifiedModel)
+    if not students or not graphs:
+        return None
+    return read_trained(students[-1].path / "test_logits.npy", graphs[-1].path / "quant_table.json")
