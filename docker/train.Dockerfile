@@ -10,5 +10,5 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN make install && .venv/bin/mobilekd toolchain install onnx2tf
+RUN make install
 CMD ["make", "build"]
