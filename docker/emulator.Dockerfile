@@ -1,7 +1,8 @@
 # CPU image for devices that are emulated: QEMU for Arm, the cross compiler of the device runner, adb and ssh. Runs the
 # README's two commands; `make test` runs the tests that need emulated devices and skips none of them.
 #   docker build -f docker/emulator.Dockerfile -t mobilekd-emulator --build-arg PIP_EXTRA_INDEX_URL=INDEX .
-#   docker run --rm mobilekd-emulator
+#   docker run --rm --privileged mobilekd-emulator
+# Privileged: tests mount a full disk and take the network away, in namespaces of their own.
 # INDEX: see build.Dockerfile.
 FROM python:3.12-slim-bookworm
 ARG PIP_EXTRA_INDEX_URL

@@ -25,14 +25,19 @@ from pathlib import Path
 KNOWN = ("FROM", "ARG", "ENV", "RUN", "WORKDIR", "COPY", "CMD")
 _ENGINE = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
 # $1 root, $2 folder, $3 command, then files and folders of this machine that the root sees under the same path.
+# pivot_root and not chroot alone: a process in a chroot may make no user namespace, and one in a container may.
 _IN_ROOT = """
 root=$1 folder=$2 command=$3; shift 3
+mount --rbind "$root" "$root"
 for path in /dev /proc /etc/resolv.conf "$@"; do
     if [ -d "$path" ]; then mkdir -p "$root$path"; else mkdir -p "$root${path%/*}"; touch "$root$path"; fi
     mount --rbind "$path" "$root$path"
 done
 mkdir -p "$root$folder"
-exec chroot "$root" /bin/sh -c 'cd "$1" && exec /bin/sh -c "$2"' sh "$folder" "$command"
+cd "$root"
+pivot_root . .
+umount -l .
+exec chroot . /bin/sh -c 'cd "$1" && exec /bin/sh -c "$2"' sh "$folder" "$command"
 """
 
 
