@@ -16,4 +16,5 @@ def missing_cuda(device: str) -> tuple[str, ...]:
         return ()
     import torch
 
-    return () if torch.cuda.is_available() else ("device is 'cuda', and torch finds no CUDA device",)
+    absent = "device is 'cuda', and torch finds no CUDA device; set device = 'cpu' or 'auto'"
+    return () if torch.cuda.is_available() else (absent,)
