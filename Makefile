@@ -1,6 +1,6 @@
 # The two commands: `make build` and `make test`. Each makes .venv and installs what it needs.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
-	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -40,7 +40,7 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# torch first and pinned: an open range would bring several GB of CUDA packages.
+# torch first and pinned: an open range would bring another torch, and another set of CUDA packages.
 $(VENV)/.all: $(VENV)/.python $(WHAT_TO_INSTALL)
 	$(PIP) install -q -c constraints.txt "$$(grep '^torch==' constraints.txt)"
 	$(PIP) install -q -c constraints.txt -e '.[all]'

@@ -142,7 +142,7 @@ def find_uv() -> Path:
     if on_path is None:
         raise MissingToolError(
             "uv is not installed; it makes the converters' own environments",
-            hint=f"{sys.executable} -m pip install 'mobilekd[tflite]'",
+            hint=f"{sys.executable} -m pip install uv",
             code="MKD-303",
         )
     return Path(on_path)

@@ -82,6 +82,12 @@ def test_quantization_is_trained_in_fp32_without_a_compiler(options, told) -> No
         Quantize(**options)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this host has a CUDA device")
+def test_cuda_that_is_not_there_is_told_before_anything_runs() -> None:
+    (told,) = distill(device="cuda").missing()
+    assert told == "device is 'cuda', and torch finds no CUDA device; set device = 'cpu' or 'auto'"
+
+
 def test_the_default_recipe_is_that_of_before() -> None:
     recipe = distill().recipe()
     assert (recipe.precision, recipe.compile, recipe.accumulation, recipe.views) == ("fp32", False, 1, 0)

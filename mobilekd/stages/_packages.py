@@ -1,4 +1,4 @@
-"""What a stage needs to be installed."""
+"""What a stage needs to be there."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -8,3 +8,13 @@ def missing_packages(extra: str, modules: Sequence[str]) -> tuple[str, ...]:
     """Return one line naming the modules that are not installed and the extra that brings them; imports nothing."""
     absent = [name for name in modules if find_spec(name) is None]
     return (f"not installed: {', '.join(absent)}; run: pip install 'mobilekd[{extra}]'",) if absent else ()
+
+
+def missing_cuda(device: str) -> tuple[str, ...]:
+    """Return one line where CUDA is asked for and torch finds no such device; else torch is not imported."""
+    if device != "cuda":
+        return ()
+    import torch
+
+    absent = "device is 'cuda', and torch finds no CUDA device; set device = 'cpu' or 'auto'"
+    return () if torch.cuda.is_available() else (absent,)

@@ -13,7 +13,7 @@ from mobilekd.artifacts import Artifact, Dataset, write_json
 from mobilekd.errors import ConfigError
 from mobilekd.paths import path_of
 from mobilekd.stage import Context, Inputs, Stage
-from mobilekd.stages._packages import missing_packages
+from mobilekd.stages._packages import missing_cuda, missing_packages
 from mobilekd.training.networks import check_name, source_files
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ class TrainingStage(Stage):
     seed: int = 0
 
     def missing(self) -> tuple[str, ...]:
-        """Return the packages of the `train` extra that are not installed."""
-        return missing_packages("train", ("torch", "timm", "torchvision", "safetensors", "PIL", "sklearn"))
+        """Return the packages of the `train` extra that are not installed, or the device that is not there."""
+        packages = ("torch", "timm", "torchvision", "safetensors", "PIL", "sklearn")
+        return missing_packages("train", packages) or missing_cuda(self.device)
 
     def recipe(self) -> "Recipe":
         """Return the training options as the loop takes them."""

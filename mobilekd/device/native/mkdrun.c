@@ -16,7 +16,7 @@
  * microseconds: profilers then count instructions without knowing.
  *
  * CC -std=gnu11 -O2 -rdynamic -o mkdrun mkdrun.c layers.c litert.c ort.c mnn.c python_stubs.c -ldl
- * For Android's own C library, CC is the NDK's aarch64-linux-android26-clang.
+ * For Android's own C library, CC is the NDK's aarch64-linux-android24-clang.
  */
 #define _GNU_SOURCE
 #include "mkdrun.h"

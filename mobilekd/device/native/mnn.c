@@ -1,14 +1,17 @@
-/* MNN, which has no C API: its C++ functions by their mangled names (Itanium C++ ABI, libstdc++).
+/* MNN, which has no C API: its C++ functions by their mangled names (Itanium C++ ABI).
  *
  * The records below have the layout of MNN::ScheduleConfig and MNN::BackendConfig in MNN 2.9 to 3.6. One input and one
- * output: more of them are in a std::map, whose layout is nobody's promise; only its count is read.
+ * output: more of them are in a std::map, whose layout is nobody's promise; only its count is read. It lies behind
+ * three words in libc++, which Android's builds of MNN use, and behind five in libstdc++.
  */
 #include "mkdrun.h"
 
+#include <dlfcn.h>
 #include <stdint.h>
 #include <string.h>
 
-enum { PRECISION_HIGH = 1, NHWC = 0, NCHW = 1, HOST_OFFSET = 16, TENSOR_BYTES = 256, MAP_COUNT_OFFSET = 40 };
+enum { PRECISION_HIGH = 1, NHWC = 0, NCHW = 1, HOST_OFFSET = 16, TENSOR_BYTES = 256 };
+enum { COUNT_IN_LIBCXX = 16, COUNT_IN_LIBSTDCXX = 40 }; /* bytes before a map's count */
 
 typedef void *Vector[3];
 
@@ -55,6 +58,12 @@ static struct {
     const char *const *(*name)(const void *operator), *const *(*type)(const void *operator);
 } api;
 
+/* The mangled name says std::function of libstdc++ (St8function); libc++'s, as on Android, has another name and
+ * another layout: there layers are not recorded. */
+#define RUN_BY_LAYER \
+    "_ZNK3MNN11Interpreter26runSessionWithCallBackInfoEPKNS_7SessionERKSt8functionIFbRKSt6vectorIPNS_6TensorESaIS7_EE" \
+    "PKNS_12OperatorInfoEEESI_b"
+
 static void *library;
 static int recording;
 static uint64_t begun_ns;
@@ -80,7 +89,8 @@ static void open_mnn(const char *path) {
 
 static void need_one(const void *map, const char *what) {
     size_t count;
-    memcpy(&count, (const char *)map + MAP_COUNT_OFFSET, sizeof count);
+    size_t offset = dlsym(library, RUN_BY_LAYER) ? COUNT_IN_LIBSTDCXX : COUNT_IN_LIBCXX;
+    memcpy(&count, (const char *)map + offset, sizeof count);
     if (count != 1)
         fail(EXIT_LOAD, "load", "MNN: the model has %zu %s; models with one are run here", count, what);
 }
@@ -153,12 +163,6 @@ static _Bool end_layer(const void *held, const void *tensors, const void *const 
 }
 
 static const Function before_layer = {{0}, manage, begin_layer}, after_layer = {{0}, manage, end_layer};
-
-/* The mangled name says std::function of libstdc++ (St8function); libc++'s, as on Android, has another name and
- * another layout, and is not found here. */
-#define RUN_BY_LAYER \
-    "_ZNK3MNN11Interpreter26runSessionWithCallBackInfoEPKNS_7SessionERKSt8functionIFbRKSt6vectorIPNS_6TensorESaIS7_EE" \
-    "PKNS_12OperatorInfoEEESI_b"
 
 static void profile_mnn(void) {
     *(void **)&api.name = symbol(library, "_ZNK3MNN12OperatorInfo4nameEv");
