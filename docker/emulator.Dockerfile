@@ -9,7 +9,7 @@ ARG PIP_EXTRA_INDEX_URL
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
         adb build-essential chromium fonts-dejavu-core g++-aarch64-linux-gnu gcc-aarch64-linux-gnu git libc6-dev-arm64-cross \
-        libstdc++6-arm64-cross make openssh-client openssh-server python3.11 qemu-system-arm qemu-user \
+        libstdc++6-arm64-cross make npm openssh-client openssh-server python3.11 qemu-system-arm qemu-user \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

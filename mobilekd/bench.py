@@ -95,7 +95,11 @@ def _check_runnable(paths: Sequence[Path], models: Sequence[Measured], place: Pl
     lacks = {model.name: lack for model in models if (lack := lack_of(model, place))}
     if len(lacks) == len(models) or (lacks and len(paths) == 2):
         notes = "; ".join(f"{name}: {lack}" for name, lack in lacks.items())
-        raise StageError(f"{' and '.join(map(str, paths))} can't be measured on {place.told}: {notes}", code="MKD-431")
+        raise StageError(
+            f"{' and '.join(map(str, paths))} can't be measured on {place.told}: {notes}",
+            hint="measure on this host: --on host",
+            code="MKD-431",
+        )
 
 
 def _compared(samples_ms: dict[str, list[list[float]]], models: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """What we build for: a target, its deployments, and what must hold. Written by people as devices/*.toml."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["fp32", "fp16", "int8"]
+
+IN_PAGES = ("onnxruntime",)
+"""Backends whose models a web page runs."""
 
 
 class _Table(BaseModel):
@@ -150,6 +153,13 @@ class Profile(_Table):
     max_top1_drop: float | None = Field(default=None, ge=0, le=1)
     """Top-1 that calibrated int8 may lose against the float student, as a fraction: the layers that int8 hurts most
     stay float until it holds. Absent: every layer is int8, whatever it costs."""
+
+    @model_validator(mode="after")
+    def _a_page_has_something_to_run(self) -> Self:
+        if self.device.transport == "web" and all(one.backend not in IN_PAGES for one in self.deploy):
+            built = ", ".join(dict.fromkeys(one.backend for one in self.deploy))
+            raise ValueError(f"transport is 'web', and a page runs {', '.join(IN_PAGES)}; deploy has {built}")
+        return self
 
     def deployments(self) -> tuple[Deployment, ...]:
         """Return what is converted: the deployments, then the float baselines that they are measured against."""

@@ -28,7 +28,7 @@ def show_bench(document: Row, *, as_json: bool) -> None:
     for worry in document["worries"]:
         print(f"note: {worry}")
     for row in document["models"]:
-        if sentence := explained(row, document.get("host", "")):
+        if sentence := explained(row, document.get("host", ""), (document.get("device") or {}).get("machine", "")):
             print(f"note: {sentence}")
     if told := document.get("comparison"):
         print(f"\n{told['told']}")

@@ -56,7 +56,7 @@ def _check(browser: Browser, state: Path, progress: Progress) -> str:
     if loaded.returncode != _EXIT_IO:
         raise DeviceError(
             f"a page in {browser.version} can't load {web_runtime.pin().told}: {loaded.stdout or loaded.stderr}",
-            hint="mobilekd devices doctor --profile web",
+            hint="mobilekd explain MKD-513",
             code="MKD-513",
         )
     return f"a page loads {web_runtime.pin().told}: {facts.machine} with {', '.join(facts.features)}"

@@ -6,12 +6,11 @@ ROOT is a root file system, made by `debootstrap` for instance; FROM is printed 
 order, as root, each in a mount namespace of its own, so that nothing stays mounted. They see the environment that a
 container engine gives, what ENV sets, and the variables that --env names (where packages come from is a setting of
 this machine, and so is never in a Dockerfile); of this machine's files only those that --bind names.
-Whatever the three Dockerfiles of this project do not use is refused, never passed over.
+CMD is not run: --run says what is. Whatever the three Dockerfiles of this project do not use is refused.
 """
 
 import argparse
 import fnmatch
-import json
 import os
 import shlex
 import shutil
@@ -105,11 +104,6 @@ def assignments(rest: str) -> dict[str, str]:
     if not all(sign for _, sign, _ in pairs):
         raise ValueError(f"ENV {rest}: NAME=VALUE is the only form known here")
     return {name: value for name, _, value in pairs}
-
-
-def command(rest: str) -> str:
-    """Return the words of a CMD, in either form, as a line for the shell."""
-    return shlex.join(json.loads(rest)) if rest.startswith("[") else rest
 
 
 def ignored(dockerignore: str) -> Callable[[str], bool]:

@@ -1,6 +1,7 @@
 """The stages that train: their options, and what they leave for tiny networks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from mobilekd import artifacts
-from mobilekd.artifacts import Artifact, Baseline, Dataset, Student, digest_tree
+from mobilekd.artifacts import Artifact, Baseline, Dataset, MadeBy, Student, digest_tree
 from mobilekd.errors import StageError
 from mobilekd.stage import Context, Inputs, Stage
 from mobilekd.stages.alone import Alone
@@ -75,7 +76,12 @@ def test_options_mean_one_objective(options, described) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"), [({"precision": "bf16"}, "trained in fp32"), ({"compile": True}, "can't be compiled again")]
+    ("options", "told"),
+    [
+        ({"precision": "bf16"}, "trained in fp32"),
+        ({"compile": True}, "can't be compiled again"),
+        ({"device": "cuda"}, "trained on the CPU"),
+    ],
 )
 def test_quantization_is_trained_in_fp32_without_a_compiler(options, told) -> None:
     with pytest.raises(ValidationError, match=told):
@@ -204,6 +210,16 @@ def test_features_of_views_that_come_again_are_remembered_where_that_is_asked_fo
     assert silent.lines[0].startswith("distill: what is read of the teacher is kept: 902 bytes an image and view")
     assert silent.lines[1].endswith("the teacher runs once for each image and view")
     assert "features: 48 of 72 answers of the teacher were cached" in silent.lines[-1]
+
+
+def test_features_of_a_teacher_whose_source_changed_are_not_those_that_were_kept(folder, data, teacher) -> None:
+    def kept(source: str) -> str:
+        origin = MadeBy("teacher", "teacher", 1, {}, {"network": source}, {})
+        stage = distill(method="fitnets", views=1, keep_features=True)
+        _, silent = made(stage, folder / f"source-{source}", data, replace(teacher, made_by=origin))
+        return silent.lines[0].rpartition("/")[2]
+
+    assert kept("a") != kept("b")
 
 
 def test_a_run_that_could_keep_features_says_how(folder, data, teacher) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dockerfile import assignments, command, copy, ignored, steps
+from tests.dockerfile import assignments, copy, ignored, steps
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,11 +52,6 @@ def test_env_sets_every_pair_and_quotes_go():
 def test_env_in_the_old_form_is_refused():
     with pytest.raises(ValueError, match="NAME=VALUE"):
         assignments("NAME value")
-
-
-@pytest.mark.parametrize("rest", ['["make", "all of it"]', "make 'all of it'"])
-def test_cmd_as_a_list_and_as_a_line_are_one_command(rest):
-    assert command(rest) == "make 'all of it'"
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,11 @@ def test_the_shipped_profiles_are_those_of_the_documentation() -> None:
     }
 
 
+def test_a_page_that_has_nothing_to_run_is_refused(profile: Path) -> None:
+    error = refused_profile(profile, f'{PROFILE}[device]\ntransport = "web"\n')
+    assert "a page runs onnxruntime; deploy has tflite" in error.message
+
+
 def test_a_profile_takes_set(profile: Path) -> None:
     read = load_profile(str(profile), [parse_override("profile.benchmark.timed_runs=50")])
     assert read.benchmark.timed_runs == 50

@@ -11,17 +11,23 @@ _REASONS = {
 }
 """Why this host's kernels are not the device's, by backend; found tensor by tensor (docs/devices-exact.md)."""
 
+_MOST_STEPS = 2
+"""What a value on the other side of a middle was seen to become at the logits."""
+_ARM = ("aarch64", "arm64", "armv8l")
 
-def explained(row: Mapping[str, Any], host: str) -> str:
+
+def explained(row: Mapping[str, Any], host: str, machine: str) -> str:
     """Return sentences on an int8 model whose logits are not this host's to the bit; empty for every other one.
 
     Args:
         row: Of latency.json.
         host: This host, as latency.json names it.
+        machine: The device's, as "aarch64".
 
     Example:
         >>> found = {"images": 200, "exact_images": 199, "max_steps": 1, "trained": None}
-        >>> explained({"deployment": "a", "precision": "int8", "backend": "tflite", "on_device": found}, "x (x86_64)")
+        >>> row = {"deployment": "a", "precision": "int8", "backend": "tflite", "on_device": found}
+        >>> explained(row, "x (x86_64)", "aarch64")
         "a: 1 of 200 images is not this host's to the bit, by 1 step at most"
     """
     found = row.get("on_device")
@@ -35,7 +41,8 @@ def explained(row: Mapping[str, Any], host: str) -> str:
             f"as trained are {trained['exact_images']} on the device{_at_most(trained['max_steps'])} and "
             f"{trained['host_exact_images']} on this host{_at_most(trained['host_max_steps'])}"
         )
-    if row["backend"] in _REASONS and "x86" in host:
+    is_small = (found.get("max_steps") or 0) <= _MOST_STEPS
+    if is_small and row["backend"] in _REASONS and "x86" in host and machine in _ARM:
         sentences.append(_REASONS[row["backend"]])
     return "; ".join(sentences)
 

@@ -17,7 +17,7 @@ from mobilekd.benchmarking.timed import time_models, timed_row
 from mobilekd.device.runner import Job
 from mobilekd.measurement import Measured
 from mobilekd.plugins import BACKENDS
-from mobilekd.profile import Profile
+from mobilekd.profile import IN_PAGES, Profile
 from mobilekd.stage import Progress
 from mobilekd.worker import run_model
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-_IN_PAGES = ("onnxruntime",)
 """Backends whose models a browser runs."""
 _FLOAT_IMAGES = 8
 """Images that a float baseline answers on an emulator: float kernels are 25 times slower there than int8 ones."""
@@ -213,7 +212,7 @@ def lack_of(model: Measured, place: Place) -> str:
         return model.facts.note or "can't run"
     backend = model.facts.deployment["backend"]
     if place.transport == "web":
-        return "" if backend in _IN_PAGES else "not run: a browser takes ONNX models only"
+        return "" if backend in IN_PAGES else "not run: a browser takes ONNX models only"
     if has_runtime(model) or place.kind == "host":
         return ""
     return f"not measured on the {place.kind}: mkdrun has no {backend}"

@@ -114,7 +114,7 @@ def _coarse(outcomes: Mapping[str, Sequence[Outcome]]) -> Iterator[str]:
             step_us = max(one.clock_ms for one in found) * 1e3
             yield (
                 f"{name}: up to {most} inferences in a row are timed as one, since the clock moves in steps of "
-                f"{step_us:.0f} µs: p90 to p99 are of their means"
+                f"{step_us:.0f} µs: all percentiles are of their means"
             )
 
 

@@ -73,7 +73,8 @@ def find_browser(wanted: str = "") -> Browser:
             if named
             else f"no browser is on PATH: {', '.join(names)}"
         )
-        raise MissingToolError(told, hint=f"{_INSTALL}; or name one: export {VARIABLE}=PROGRAM", code="MKD-301")
+        other = "change or leave out device.browser" if wanted else f"name one: export {VARIABLE}=PROGRAM"
+        raise MissingToolError(told, hint=f"{_INSTALL}; or {other}", code="MKD-301")
     return Browser(program, _version(program))
 
 

@@ -6,6 +6,7 @@ of it runs, and no Node is needed afterwards. On a machine without npm the tarba
 
 import base64
 import hashlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -155,18 +156,19 @@ def _download(wanted: Pin, to: Path, laid: Path, say: Callable[[str], None]) -> 
         raise MissingToolError(f"{wanted.told} was not downloaded: {cause}", hint=_SETUP, code="MKD-306") from cause
     tarball = to / wanted.tarball
     if done.returncode or not tarball.is_file():
-        said = _said(done.stderr) or f"npm ended with exit code {done.returncode}"
+        said = npm_sentence(done.stderr) or f"npm ended with exit code {done.returncode}"
         raise MissingToolError(
             f"{wanted.told} could not be downloaded: {said}",
-            hint=f"needs npm's registry once: {shlex.join(argv[:4])} {wanted.package}@{wanted.version}",
+            hint=f"needs npm's registry once; the file belongs into {laid.parent}:"
+            f" {shlex.join(argv[:4])} {wanted.package}@{wanted.version}",
             code="MKD-306",
         )
     return tarball
 
 
-def _said(stderr: str) -> str:
+def npm_sentence(stderr: str) -> str:
     """Return npm's first sentence; lines of a word or two are codes."""
-    lines = (line.removeprefix("npm error").strip() for line in stderr.splitlines())
+    lines = (re.sub(r"^npm (error|ERR!)\s*", "", line) for line in stderr.splitlines())  # npm 10 and later, and before
     return next((line for line in lines if len(line.split()) > 3), "")
 
 

@@ -171,6 +171,12 @@ class LatencyRow(_Record):
     note: str | None = None
 
 
+class MeasuredDevice(_Record):
+    """What latency.json says of the device."""
+
+    machine: str = ""
+
+
 class Latency(_Record):
     """latency.json: what was measured, where and when."""
 
@@ -179,6 +185,7 @@ class Latency(_Record):
     on_target: bool
     measured: str
     rows: tuple[LatencyRow, ...]
+    device: MeasuredDevice | None = None
     place: str = "host"
     """"device", "emulator" or "host"."""
     why: str = ""

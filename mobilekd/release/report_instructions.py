@@ -78,7 +78,8 @@ def answers_table(evidence: Evidence) -> Html:
         ("n", "Top-1 there"),
         ("n", "Top-1 of the host"),
     )
-    told = filter(None, (explained(row.model_dump(), evidence.latency.host) for row, _ in rows))
+    machine = evidence.latency.device.machine if evidence.latency.device else ""
+    told = filter(None, (explained(row.model_dump(), evidence.latency.host, machine) for row, _ in rows))
     notes = (tag("p", {"class": "muted"}, sentence) for sentence in told)
     return join((table(heads, (_answers(row, found) for row, found in rows)), *notes))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mobilekd.artifacts import Dataset
+from mobilekd.artifacts import Artifact, Dataset
 from mobilekd.errors import StageError
 from mobilekd.paths import free_bytes
 from mobilekd.stage import Context, Inputs
@@ -34,11 +34,16 @@ class SoftLabelStore:
             return None
         return self._open("soft labels", len(self.train.facts.classes), self._facts(teacher), self.top)
 
-    def features_of(self, teacher: str) -> "OpenAnswers | None":
-        """Return what opens the stages and the embedding of a teacher, its logits among them."""
+    def features_of(self, teacher: Artifact) -> "OpenAnswers | None":
+        """Return what opens the stages and the embedding of a teacher, its logits among them.
+
+        Its digest holds its logits but not what its modules give on the way there: that is in its source.
+        """
         if not self._can_keep:
             return None
-        facts = self._facts(teacher)
+        made = teacher.made_by
+        origin = None if made is None else {"sources": dict(made.sources), "tools": dict(made.tools)}
+        facts = {**self._facts(teacher.digest), "top": 0, "made_by": origin}
 
         def opened(width: int, more: Mapping[str, object]) -> "SoftLabels":
             kept = self._open("features", width, {**facts, "features": more})

@@ -124,7 +124,9 @@ class Distill(MethodOptions, NetworkStage):
             network = self.build_network(splits[0], generation=generation)
             objective = self.objective(network, teachers, splits[0], strategy)
             title = self._title(generation)
-            context.progress.say(f"{title}: {objective.describe()}; {objective.teacher_use()}{self._advice(strategy)}")
+            context.progress.say(
+                f"{title}: {objective.describe()}; {objective.teacher_use()}{self._advice(generation)}"
+            )
             checkpoint = context.scratch / f"checkpoint-{title.replace('/', '-of-')}.pt"
             run = Run(title, network, objective, *splits[:2], checkpoint, context.progress, adapters=objective.adapters)
             with curves(context, title, teacher_metrics.get("top1_validation")) as watch:
@@ -141,10 +143,10 @@ class Distill(MethodOptions, NetworkStage):
     def _layer_parts(self) -> tuple[Part, ...]:
         return tuple(one.part() for one in self.layers)
 
-    def _advice(self, strategy: Strategy) -> str:
-        """Return what would let the teacher run less."""
-        reads_features = any(part.method.weight and part.method.uses_features() for part in strategy.parts)
-        could_keep = reads_features and 0 < self.views < self.epochs and not self.keep_features
+    def _advice(self, generation: int) -> str:
+        """Return what would let the teacher run less; that of a later generation is new, so nothing is kept of it."""
+        reads_features = any(part.method.weight and part.method.uses_features() for part in self.strategy().parts)
+        could_keep = not generation and reads_features and 0 < self.views < self.epochs and not self.keep_features
         return f" ({self.stage_name()}.keep_features = true would keep that)" if could_keep else ""
 
     def _title(self, generation: int) -> str:
@@ -166,7 +168,7 @@ class Distill(MethodOptions, NetworkStage):
         weights = (1.0, *(one.weight for one in self.extra_teachers))
         # Features are those of the first teacher, and its logits come with them.
         has_features = self.strategy().uses_features()
-        kept = store.features_of(digests[0]) if has_features and self.keep_features else None
+        kept = store.features_of(teacher) if has_features and self.keep_features else None
         soft = [None if has_features and not index else store.of(digest) for index, digest in enumerate(digests)]
         first, *others = (TeacherNetwork(*one) for one in zip(built, weights, soft, strict=True))
         return replace(first, features=kept), *others

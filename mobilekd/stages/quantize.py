@@ -33,7 +33,7 @@ class Quantize(CalibrationStage, MethodOptions, TrainingStage):
         method, method_options, temperature, soft_weight: Distillation from the teacher during QAT, on logits alone; see
             `MethodOptions`.
         scales: "learned" trains every scale (LSQ); "fixed" keeps activations as calibrated, weights at their range.
-        precision, compile: Fixed: the rounding is trained in fp32, as exported.
+        precision, compile, device: Fixed: the rounding is trained in fp32, as exported, on the CPU.
     """
 
     needs = (Dataset, Teacher, Student)
@@ -52,6 +52,13 @@ class Quantize(CalibrationStage, MethodOptions, TrainingStage):
         if precision != "fp32":
             raise ValueError("quantization is trained in fp32: another precision would hide the rounding to int8")
         return precision
+
+    @field_validator("device")
+    @classmethod
+    def _is_on_the_cpu(cls, device: str) -> str:
+        if device == "cuda":
+            raise ValueError("an exported network is trained on the CPU; leave device out")
+        return device
 
     @field_validator("compile")
     @classmethod

@@ -8,7 +8,9 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from mobilekd.errors import StageError
 from mobilekd.method import Batch, Outputs
+from mobilekd.training.soft_labels import LARGEST_FP16
 
 
 class SoftAnswers(Protocol):
@@ -90,9 +92,22 @@ class KeptOutputs:
         """Return the outputs for a batch, float32, rounded as the rows are kept."""
 
         def ask(places: Tensor) -> Tensor:
-            return self._layout.packed(self._network(images_at(batch, places)))
+            rows = self._layout.packed(self._network(images_at(batch, places)))
+            _check_range(rows)
+            return rows
 
         return self._layout.unpacked(self._answers.answers(batch.rows, batch.view, ask))
+
+
+def _check_range(rows: Tensor) -> None:
+    """Raise a StageError for numbers that halves can't hold: a clipped feature would be a wrong target."""
+    largest = float(rows.abs().max())
+    if not largest <= LARGEST_FP16:
+        raise StageError(
+            f"what is read of the teacher reaches {largest:,g}, and is kept as halves, which end at {LARGEST_FP16:,g}",
+            hint="set keep_features to false",
+            code="MKD-402",
+        )
 
 
 def images_at(batch: Batch, places: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ augmentation, the seed, the precision, what is read. A row of NaN is an image th
 that was killed, or one that saw a part of an epoch, leaves every answer it got.
 """
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _VERSION = 2  # 2: BatchNorms of the teacher are folded, which moves the last bits
-_LARGEST_FP16 = 65504.0
+LARGEST_FP16 = 65504.0
 _LARGEST_TOP_CLASSES = 31744
 _INFINITY_BITS = 0x7C00
 _WRITTEN_AT_ONCE = 1 << 24
@@ -107,12 +109,13 @@ class SoftLabels:
             os.utime(self.folder)  # `mobilekd cache prune` goes by the last use
             path = self.folder / f"view-{view:04d}.npy"
             shape = (self._images, self._width)
-            self._stored = _existing(path, shape) if path.is_file() else _created(path, shape)
+            with _alone_in(self.folder):
+                self._stored = _existing(path, shape) if path.is_file() else _created(path, shape)
             self._view = view
         return self._stored
 
     def _packed(self, logits: Tensor) -> "NDArray[np.float16]":
-        clamped = logits.clamp(-_LARGEST_FP16, _LARGEST_FP16)
+        clamped = logits.clamp(-LARGEST_FP16, LARGEST_FP16)
         if not self._top:
             return clamped.half().numpy()
         values, places = clamped.topk(self._top, dim=1)
@@ -165,14 +168,22 @@ def _existing(path: Path, shape: tuple[int, int]) -> "NDArray[np.float16]":
 
 
 def _created(path: Path, shape: tuple[int, int]) -> "NDArray[np.float16]":
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f"{path.name}.tmp")
     try:
         _write_unasked(beside, shape)
-        _put_in_place(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
     opened: NDArray[np.float16] = np.load(path, mmap_mode="r+")
     return opened
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder: processes that train together come to a new view at the same moment, and one makes its file."""
+    with (folder / "lock").open("a", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _write_unasked(path: Path, shape: tuple[int, int]) -> None:
@@ -182,12 +193,3 @@ def _write_unasked(path: Path, shape: tuple[int, int]) -> None:
         rows = max(1, _WRITTEN_AT_ONCE // (2 * shape[1]))
         for start in range(0, shape[0], rows):
             stream.write(np.full((min(rows, shape[0] - start), shape[1]), np.nan, np.float16).tobytes())
-
-
-def _put_in_place(beside: Path, path: Path) -> None:
-    try:
-        os.link(beside, path)
-    except FileExistsError:  # another process was first; both write into its file
-        pass
-    except OSError:  # no hard links here: of two processes that make it at once, the first has to ask again
-        beside.replace(path)

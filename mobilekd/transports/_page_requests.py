@@ -39,6 +39,7 @@ class LoopbackServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: LoopbackServer
     server_version, sys_version = "mobilekd", ""
+    timeout = 30.0  # of a connection that says nothing: each has a thread
 
     def do_GET(self) -> None:
         """Send a file."""
@@ -78,10 +79,16 @@ class _Handler(BaseHTTPRequestHandler):
                 stream.write(chunk)
                 left -= len(chunk)
         if left:
+            part.unlink()
             self._answer(400)
             return
         part.replace(path)
         self._answer(204)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer a request that the base class refuses, as by a method that is not known here, like any wrong one."""
+        del code, message, explain
+        self._answer(404)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         """Print nothing: the address of the page is a secret."""
@@ -98,6 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep a connection open for as long as the page lives."""
         self._head(200, None, "text/plain")
         self.wfile.flush()
+        self.connection.settimeout(None)
         with contextlib.suppress(OSError):
             self.connection.recv(1)
         self.server.page.page_ended("the page died: its browser closed it, as it does when memory runs out")

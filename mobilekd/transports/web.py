@@ -22,6 +22,7 @@ from mobilekd.transports.local import Local
 
 _READY_TIMEOUT_S = 90.0
 _LOG_LINES = 5
+_SHORT = "/tmp"  # noqa: S108 - a folder of its own is made in it
 _REMOVE_TRIES, _REMOVE_PAUSE_S = 20, 0.05
 
 
@@ -76,7 +77,7 @@ class Web(Local):
                 what = late if self._process.is_running else "ended before it opened the page"
                 raise DeviceError(
                     f"{self._browser.version} {what}{self._said()}",
-                    hint="mobilekd devices doctor --profile web",
+                    hint="mobilekd explain MKD-513",
                     code="MKD-513",
                 )
             self._hello: Hello = hello
@@ -126,8 +127,10 @@ class Web(Local):
         """Start the browser; it ends before the server and the folder do."""
         home = self._held.work / "browser"
         home.mkdir(mode=0o700)
-        # It makes a socket there, whose path may have 108 characters.
-        short = stack.enter_context(tempfile.TemporaryDirectory(prefix="mobilekd-", ignore_cleanup_errors=True))
+        # It makes a socket there, whose path may have 108 characters; a user's own TMPDIR can be longer than that.
+        near = _SHORT if os.access(_SHORT, os.W_OK) else None
+        made = tempfile.TemporaryDirectory(prefix="mobilekd-", dir=near, ignore_cleanup_errors=True)
+        short = stack.enter_context(made)
         # A command line can be read by every user of this host, and the page's address is a secret: a file has it.
         start = home / "start.html"
         start.write_text(f'<meta http-equiv="refresh" content="0; url={self._page.url}{web_runtime.PAGE}">')
@@ -139,6 +142,7 @@ class Web(Local):
 
     def _said(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = [line for line in lines if ":FATAL:" in line] or lines
         return "".join(f"\n    {line}" for line in lines[-_LOG_LINES:])
 
 

@@ -79,9 +79,9 @@ APART = {"images": 200, "exact_images": 185, "max_steps": 2, "trained": None}
 NEAR = {"exact_images": 193, "max_steps": 1, "host_exact_images": 181, "host_max_steps": 2}
 
 
-def told(host: str = X86, backend: str = "mnn", **changed: object) -> str:
+def told(host: str = X86, backend: str = "mnn", machine: str = "aarch64", **changed: object) -> str:
     row = {"deployment": "m", "precision": "int8", "backend": backend, "on_device": {**APART, **changed}}
-    return explained(row, host)
+    return explained(row, host, machine)
 
 
 def test_images_that_differ_are_told_with_their_steps() -> None:
@@ -103,11 +103,15 @@ def test_a_host_with_the_kernels_of_the_device_has_no_such_reason() -> None:
     assert "MNN on x86" not in told("Cortex-A76 (aarch64)")
 
 
+def test_a_device_with_the_kernels_of_this_host_has_no_such_reason() -> None:
+    assert "MNN on x86" not in told(machine="x86_64")
+
+
 @pytest.mark.parametrize(
     "row", [{}, {"on_device": APART | {"exact_images": 200}}, {"on_device": APART, "precision": "fp32"}]
 )
 def test_nothing_is_told_of_a_model_that_is_exact_or_float_or_was_not_compared(row) -> None:
-    assert explained({"deployment": "m", "precision": "int8", "backend": "mnn", **row}, X86) == ""
+    assert explained({"deployment": "m", "precision": "int8", "backend": "mnn", **row}, X86, "aarch64") == ""
 
 
 BROKEN = device(2, [0, np.nan, 2])

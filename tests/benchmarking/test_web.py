@@ -64,7 +64,7 @@ def test_an_onnx_model_is_timed_and_answers_as_on_this_host(document: dict[str, 
 def test_a_model_that_is_faster_than_the_clock_can_tell_says_so(document: dict[str, Any]) -> None:
     said = [one for one in document["worries"] if one.startswith("onnxruntime-int8: up to ")]
     assert [one.partition("since ")[2] for one in said] == [
-        "the clock moves in steps of 5 µs: p90 to p99 are of their means"
+        "the clock moves in steps of 5 µs: all percentiles are of their means"
     ]
 
 

@@ -47,8 +47,14 @@ def test_without_a_registry_the_error_has_npm_s_sentence_and_the_command(no_regi
         MissingToolError, match=r"onnxruntime-web 1\.30\.0 could not be downloaded: request to"
     ) as caught:
         web_runtime.kit(tmp_path / "state", silent)
-    assert caught.value.hint.startswith("needs npm's registry once: npm pack")
+    assert caught.value.hint.startswith("needs npm's registry once; the file belongs into")
     assert caught.value.hint.endswith("onnxruntime-web@1.30.0")
+
+
+@pytest.mark.parametrize("head", ["npm error", "npm ERR!"])
+def test_the_sentence_of_an_old_npm_is_found_as_that_of_a_new_one(head: str) -> None:
+    said = web_runtime.npm_sentence(f"{head} code ENOTCACHED\n{head} request to the registry failed\n")
+    assert said == "request to the registry failed"
 
 
 def test_without_npm_the_tarball_may_be_laid_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

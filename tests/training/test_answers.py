@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from mobilekd.errors import StageError
 from mobilekd.method import Batch, Outputs, Sizes
 from mobilekd.plugins import METHODS
 from mobilekd.training.answers import Layout
@@ -57,6 +58,7 @@ def teacher() -> nn.Module:
     return wide().eval()
 
 
+@settings(deadline=None)
 @given(classes=SIZE, maps=MAPS, embedding=st.integers(0, 5), images=st.integers(1, 3))
 def test_what_is_packed_comes_back(classes, maps, embedding, images) -> None:
     source = torch.Generator().manual_seed(0)
@@ -93,3 +95,11 @@ def test_a_teacher_of_a_feature_method_runs_once_for_each_image_and_view(name, t
     before = counted.images
     loss(batch(view=0)), loss(batch(view=1))
     assert counted.images == before
+
+
+def test_features_that_halves_can_not_hold_are_refused(tmp_path: Path) -> None:
+    loud = teacher()
+    with torch.no_grad():
+        loud.layer1[1].weight.mul_(1e6)
+    with pytest.raises(StageError, match=r"what is read of the teacher reaches .* halves, which end at 65,504"):
+        objective("fitnets", loud, tmp_path)(batch())

@@ -2,7 +2,7 @@
  *
  * The records below have the layout of MNN::ScheduleConfig and MNN::BackendConfig in MNN 2.9 to 3.6. One input and one
  * output: more of them are in a std::map, whose layout is nobody's promise; only its count is read. It lies behind
- * three words in libc++, which Android's builds of MNN use, and behind five in libstdc++.
+ * two words in libc++, which Android's builds of MNN use, and behind five in libstdc++.
  */
 #include "mkdrun.h"
 
