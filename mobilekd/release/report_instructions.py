@@ -71,12 +71,11 @@ def answers_table(evidence: Evidence) -> Html:
     heads = (
         ("", f"Answers on {evidence.latency.ran_on}"),
         ("n", "Images"),
-        ("n", "Same answer as the host"),
+        ("n", "Same answer"),
         ("n", "Bit-exact"),
-        ("n", "Largest difference of a logit"),
-        ("n", "As trained: there, on the host"),
-        ("n", "Top-1 there"),
-        ("n", "Top-1 of the host"),
+        ("n", "Largest difference"),
+        ("n", "As trained (host)"),
+        ("n", "Top-1 (host)"),
     )
     machine = evidence.latency.device.machine if evidence.latency.device else ""
     told = filter(None, (explained(row.model_dump(), evidence.latency.host, machine) for row, _ in rows))
@@ -91,8 +90,7 @@ def _answers(row: LatencyRow, found: OnDevice) -> Html:
         ("n", count(found.same_answers)),
         ("n", count(found.exact_images)),
         ("n", ABSENT if found.max_difference is None else f"{found.max_difference:.3g}"),
-        ("n", ABSENT if not (was := found.trained) else f"{was.exact_images}, {was.host_exact_images}"),
-        ("n", percent(found.top1)),
-        ("n", percent(found.host_top1)),
+        ("n", ABSENT if not (was := found.trained) else f"{was.exact_images} ({was.host_exact_images})"),
+        ("n", f"{percent(found.top1)} ({percent(found.host_top1)})"),
         kind="" if row.ships else "baseline",
     )
