@@ -24,7 +24,7 @@ def profile(target: Target | None = None, benchmark: BenchmarkSettings | None = 
         name="small",
         title="Small",
         target=target or Target(os="android", abi="arm64-v8a"),
-        deploy=(Deployment(backend="tflite"),),
+        deploy=(Deployment(backend="onnxruntime" if device.get("transport") == "web" else "tflite"),),
         device=DeviceSettings(**device),
         benchmark=benchmark or BenchmarkSettings(timed_runs=10),
     )
