@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,11 @@ def test_who_does_not_know_the_address_gets_nothing(ask: Ask, start: str) -> Non
     assert ask("GET", "model", start=start) == (404, b"")
 
 
+@pytest.mark.parametrize("method", ["HEAD", "DELETE", "OPTIONS", "TRACE"])
+def test_a_method_that_the_page_does_not_use_gets_nothing(ask: Ask, method: str) -> None:
+    assert ask(method, "model") == (404, b"")
+
+
 def test_a_name_of_another_host_leads_nowhere(ask: Ask) -> None:
     assert ask("GET", "model", host="evil.example") == (404, b"")
 
@@ -119,6 +125,21 @@ def test_an_output_of_the_command_is_written_whole(server: PageServer, ask: Ask,
     ask("POST", "done", json.dumps(DONE).encode())
     thread.join(SOON_S)
     assert (folder.work / "out.bin").read_bytes() == b"12345678"
+
+
+def test_an_output_that_is_cut_off_leaves_nothing(server: PageServer, ask: Ask, folder: Folder) -> None:
+    thread, _ = running(server, "runner.mjs", "--out", "out.bin")
+    ask("POST", "next")
+    connection = http.client.HTTPConnection(server.host, timeout=SOON_S)
+    connection.putrequest("PUT", server.url.removeprefix(f"http://{server.host}") + "out.bin")
+    connection.putheader("Content-Length", "9")
+    connection.endheaders(b"half")
+    connection.sock.shutdown(socket.SHUT_WR)
+    assert connection.getresponse().status == 400
+    connection.close()
+    ask("POST", "done", json.dumps(DONE).encode())
+    thread.join(SOON_S)
+    assert [one.name for one in folder.work.iterdir()] == ["model"]
 
 
 def test_the_answer_to_another_command_is_not_taken(server: PageServer, ask: Ask) -> None:
