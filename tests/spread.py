@@ -7,6 +7,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 _DEVICE_FOLDERS = ("tests/device/", "tests/benchmarking/", "tests/transports/")
 _DEVICE_FILES = ("tests/test_cli_devices.py", "tests/test_cli_bench.py", "tests/test_devices.py")
+# They measure on this host with the user's own state folder, whose lock one process holds at a time.
+_HOST = ("tests/docs/", "tests/test_reproduce_real.py")
 
 
 LONG_FILES = (
@@ -43,4 +45,6 @@ class Spread(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "devices" if file.startswith(_DEVICE_FOLDERS) or file in _DEVICE_FILES else file
+        if file.startswith(_DEVICE_FOLDERS) or file in _DEVICE_FILES:
+            return "devices"
+        return "host" if file.startswith(_HOST) else file
