@@ -1,4 +1,4 @@
-"""Sums that every kernel rounds alike: no two integers of their inputs add up to the middle of two steps.
+"""Sums that the kernels we know round alike: no two integers of their inputs add up to the middle of two steps.
 
 The sum of two int8 tensors is (a · scale_a ± b · scale_b) / scale_out, rounded, and every runtime computes it with an
 error of its own (`sum_kernels`). Near the middle of two steps they part. But a and b have 256 values each, so all sums
