@@ -112,18 +112,22 @@ def read_lines(trace: str, runs: int) -> list[list[Operation]]:
 def read_ort_trace(trace: str, runs: int) -> list[list[Operation]]:
     """Return the operators of each of the last `runs` runs, in ms, of ONNX Runtime's trace.
 
+    The trace is in the order in which things ended: a run follows its operators. Their times do not tell which run they
+    are of where the clock is coarse, as a browser's is: an operator may begin at the very reading at which a run ends.
+
     Raises:
         DeviceError: It has fewer runs.
     """
-    events = json.loads(trace)
-    spans = [(event["ts"], event["ts"] + event["dur"]) for event in events if event["name"] == "model_run"][-runs:]
-    if len(spans) < runs:
-        raise DeviceError(f"ONNX Runtime's profile has {len(spans)} of {runs} runs", code="MKD-507")
-    nodes = [event for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time")]
-    return [
-        [_operation(node) for node in nodes if begin <= node["ts"] and node["ts"] + node["dur"] <= end]
-        for begin, end in spans
-    ]
+    found: list[list[Operation]] = [[]]
+    for event in json.loads(trace):
+        if event["name"] == "model_run":
+            found.append([])
+        elif event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+            found[-1].append(_operation(event))
+    ended = found[:-1]
+    if len(ended) < runs:
+        raise DeviceError(f"ONNX Runtime's profile has {len(ended)} of {runs} runs", code="MKD-507")
+    return ended[-runs:]
 
 
 def _operation(node: dict[str, Any]) -> Operation:
@@ -163,21 +167,34 @@ def costs(recorded: Sequence[Sequence[Operation]], within: float, *, counted: bo
     Raises:
         DeviceError: The runs differ in their operators.
     """
-    first = [(one.name, one.operator) for one in recorded[0]]
-    if any([(one.name, one.operator) for one in run] != first for run in recorded):
-        raise DeviceError(
-            "the operators of a model differ from run to run", hint="profile models of a fixed shape", code="MKD-507"
-        )
+    _check_equal(recorded)
+    first = recorded[0]
     middles = [_middle([run[at].cost for run in recorded], counted=counted) for at in range(len(first))]
     middles = without_profiler(middles, within)
     total = sum(middles)
     if not total:
         return []
     found = [
-        LayerCost(name, operator, middle / total, None if counted else middle, round(middle) if counted else None)
-        for (name, operator), middle in zip(first, middles, strict=True)
+        LayerCost(
+            one.name, one.operator, middle / total, None if counted else middle, round(middle) if counted else None
+        )
+        for one, middle in zip(first, middles, strict=True)
     ]
     return sorted(found, key=lambda one: -one.share)
+
+
+def _check_equal(recorded: Sequence[Sequence[Operation]]) -> None:
+    first, *others = [[f"{one.operator} {one.name}" for one in run] for run in recorded]
+    for number, run in enumerate(others, start=2):
+        if run == first:
+            continue
+        at = next((at for at, pair in enumerate(zip(first, run, strict=False)) if len(set(pair)) > 1), None)
+        told = f"{len(first)} and {len(run)} of them" if at is None else f"{first[at]!r} and {run[at]!r} at place {at}"
+        raise DeviceError(
+            f"the operators of a model differ from run to run: run 1 and run {number} have {told}",
+            hint="profile models of a fixed shape",
+            code="MKD-507",
+        )
 
 
 def without_profiler(layers: Sequence[float], run: float) -> list[float]:

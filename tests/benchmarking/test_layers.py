@@ -169,9 +169,17 @@ def test_one_run_that_was_disturbed_moves_no_layer():
     assert [(one.name, one.ms) for one in layers.costs(runs, 10.0)] == [("b", 2.0), ("a", 1.0)]
 
 
-def test_runs_with_other_operators_are_refused():
-    with pytest.raises(DeviceError, match="differ from run to run"):
-        layers.costs([[Operation("a", "Conv", 1.0)], [Operation("b", "Conv", 1.0)]], 1.0)
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        ([Operation("b", "Conv", 1.0)], "run 1 and run 2 have 'Conv a' and 'Conv b' at place 0"),
+        ([Operation("a", "Conv", 1.0), Operation("b", "Add", 1.0)], "run 1 and run 2 have 1 and 2 of them"),
+        ([], "run 1 and run 2 have 1 and 0 of them"),
+    ],
+)
+def test_runs_with_other_operators_are_refused(second, told):
+    with pytest.raises(DeviceError, match=f"differ from run to run: {told}"):
+        layers.costs([[Operation("a", "Conv", 1.0)], second], 1.0)
 
 
 def test_only_the_timed_runs_of_a_trace_are_read():
@@ -184,6 +192,20 @@ def test_only_the_timed_runs_of_a_trace_are_read():
     found = layers.read_ort_trace(trace, 2)
 
     assert found == [[Operation("n200", "Conv", 0.007)], [Operation("n300", "Conv", 0.007)]]
+
+
+def test_an_operator_belongs_to_the_run_that_it_came_before_however_coarse_the_clock_is():
+    def events(at):
+        # The clock stood still from the end of the last operator to the next run.
+        node = {"cat": "Node", "args": {"op_name": "Conv"}, "name": "n_kernel_time", "ts": at + 5, "dur": 6}
+        last = {"cat": "Node", "args": {"op_name": "Add"}, "name": "m_kernel_time", "ts": at + 10, "dur": 0}
+        return [node, last, {"cat": "Session", "name": "model_run", "ts": at, "dur": 10}]
+
+    trace = json.dumps([event for at in (0, 10, 20) for event in events(at)])
+
+    found = layers.read_ort_trace(trace, 3)
+
+    assert found == [[Operation("n", "Conv", 0.006), Operation("m", "Add", 0.0)]] * 3
 
 
 def test_trace_that_lacks_runs_is_refused():
