@@ -33,16 +33,15 @@ STUDENTS = {
     "resnet20": "python:benchmarks.cifar_resnet:resnet20",
     "mobilenetv2_050": "python:benchmarks.zoo:mobilenetv2_050_cifar",
 }
-# Weights are the methods' own defaults, which are the papers' or RepDistiller's, but for dkd and dist, whose authors'
-# weights for CIFAR-100 (beta 8; temperature 4, weights 2) are too large for 10 classes, and for fitnets, whose term
-# drowned the labels at 100: docs/results/distillation.md.
+# Weights are the methods' own defaults (docs/methods.md), but for dkd and dist, whose authors' weights for CIFAR-100
+# (beta 8; temperature 4, weights 2) are too large for 10 classes: docs/results/distillation.md.
 # All but kd come with plain cross-entropy, as in the papers' tables.
 METHODS: dict[str, tuple[str, ...]] = {
     "alone": ("distill.soft_weight=0.0",),
     "kd": ("distill.method=kd", "distill.temperature=4.0", "distill.soft_weight=0.9"),
     "dkd": ("distill.method=dkd", "distill.method_options={ dkd = { beta = 1.0, ramp = 0.083 } }"),
     "dist": ("distill.method=dist",),
-    "fitnets": ("distill.method=fitnets", "distill.method_options={ fitnets = { weight = 4.0 } }"),
+    "fitnets": ("distill.method=fitnets",),
     "attention_transfer": ("distill.method=attention_transfer",),
     "rkd": ("distill.method=rkd",),
     "sp": ("distill.method=sp",),

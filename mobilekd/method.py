@@ -66,7 +66,8 @@ class Method(BaseModel, abc.ABC):
     """One distillation method; its fields are its hyper-parameters.
 
     Attributes:
-        weight: Multiplies every term of the method; the default is the paper's, or that of the source named.
+        weight: Multiplies every term of the method; the default is the paper's, or that of
+            the source named, or has its reason beside it.
         start, end: Share of the run between which the method counts.
         ramp: Share of the run over which the weight rises from 0 after `start`.
         decay: "none", or "linear" and "cosine" to 0 at `end`.

@@ -22,13 +22,14 @@ class Fitnets(Method):
     It costs accuracy when teacher and student differ in kind (docs/methods.md).
 
     Attributes:
-        weight: 100 is RepDistiller's.
+        weight: A squared error has the scale of the teacher's features, which no source knows. RepDistiller's 100
+            drowned the labels of CIFAR-10 (docs/results/distillation.md), 4 did not.
         stage: "middle", or a number: 0 is the shallowest, -1 the deepest.
     """
 
     reads: ClassVar[frozenset[Reads]] = frozenset({"stages"})
 
-    weight: float = Field(default=100.0, ge=0)
+    weight: float = Field(default=4.0, ge=0)
     stage: int | Literal["middle"] = "middle"
 
     def adapters(self, student: Outputs, teacher: Outputs, sizes: Sizes) -> "nn.Module":

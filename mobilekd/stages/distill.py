@@ -16,7 +16,7 @@ from mobilekd.stage import GIVEN, Context, Inputs
 from mobilekd.stages._distillation import ExtraTeacher, LayerPair, MethodOptions
 from mobilekd.stages._soft_labels import SoftLabelStore, open_store
 from mobilekd.stages._training import NetworkStage, curves, load_network, open_splits, write_result
-from mobilekd.training.diagnosis import NOT_TERMS
+from mobilekd.training.diagnosis import terms_of
 from mobilekd.training.networks import source_files
 from mobilekd.training.strategy import Combine, Part, Strategy
 
@@ -52,7 +52,7 @@ class Distill(MethodOptions, NetworkStage):
 
     needs = (Dataset, Teacher)
     makes: ClassVar[type[artifacts.Artifact]] = artifacts.Student
-    version: ClassVar[int] = 3  # 3: the teacher runs with BatchNorms folded
+    version: ClassVar[int] = 4  # 4: the history tells how hard each term pulls
 
     layers: tuple[LayerPair, ...] = ()
     student_stages: tuple[str, ...] = ()
@@ -179,7 +179,7 @@ class Distill(MethodOptions, NetworkStage):
         parts = self.strategy().parts
         is_one = len(parts) == 1
         features = [part.label for part in parts if part.method.uses_features()]
-        names = [] if not history else [name for name in history[-1] if name not in NOT_TERMS | {"hard"}]
+        names = dict.fromkeys(name for record in history for name in terms_of(record) if name != "hard")
         facts = DistillFacts(
             history=history,
             student_top1=student["top1_test"] or 0.0,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mobilekd.artifacts import write_json
+from mobilekd.training.watching import PULL
 
 Record = Mapping[str, float]
 
@@ -20,7 +21,7 @@ LOGIT_TERMS = frozenset({"hard", "soft"})
 _OVERFIT_GAP = 0.1
 _NEAR_TEACHER = 0.005
 _TEMPERATURES = (2.0, 5.0)
-_DOMINATES = 10.0
+_DOMINATES = 3.0  # hint that spoilt a ResNet-8 (FitNets, weight 100): 4 to 7; one that helped (weight 4): 0.2 to 0.6
 _STUCK_SHARE = 0.02
 _STILL_FALLING = 0.02
 _LEAST_EPOCHS = 4
@@ -102,7 +103,24 @@ def terms_of(record: Record) -> dict[str, float]:
         >>> terms_of({"epoch": 1.0, "lr": 0.1, "loss": 2.0, "hard": 0.5, "soft": 1.5, "top1": 0.4})
         {'hard': 0.5, 'soft': 1.5}
     """
-    return {name: value for name, value in record.items() if name not in NOT_TERMS and isinstance(value, int | float)}
+    return {
+        name: value
+        for name, value in record.items()
+        if name not in NOT_TERMS and not name.startswith(PULL) and isinstance(value, int | float)
+    }
+
+
+def pulls_of(history: Sequence[Record]) -> dict[str, float]:
+    """Return by term how hard it pulled at the network's weights when this was last measured; empty if it never was.
+
+    Example:
+        >>> pulls_of([{"epoch": 1.0, "pull/hard": 0.5, "pull/hint": 40.0}, {"epoch": 2.0}])
+        {'hard': 0.5, 'hint': 40.0}
+    """
+    for record in reversed(history):
+        if found := {name.removeprefix(PULL): value for name, value in record.items() if name.startswith(PULL)}:
+            return found
+    return {}
 
 
 def against_alone(student_top1: float, alone_top1: float) -> Diagnosis | None:
@@ -160,21 +178,18 @@ def _temperature(facts: DistillFacts) -> Diagnosis | None:
 
 
 def _dominated(facts: DistillFacts) -> Diagnosis | None:
-    terms = terms_of(facts.history[-1]) if facts.history else {}
-    known = facts.feature_terms
-    features = {
-        name: abs(terms[name]) for name in terms if (name not in LOGIT_TERMS if known is None else name in known)
-    }
-    if not features or len(terms) < 2:
+    pulls, known = pulls_of(facts.history), facts.feature_terms
+    features = [name for name in pulls if (name not in LOGIT_TERMS if known is None else name in known)]
+    if not features:
         return None
-    name = max(features, key=features.__getitem__)
-    others = sum(abs(value) for other, value in terms.items() if other != name)
-    if features[name] <= _DOMINATES * others:
+    name = max(features, key=pulls.__getitem__)
+    others = sum(value for other, value in pulls.items() if other != name)
+    if not others or pulls[name] <= _DOMINATES * others:
         return None
     return Diagnosis(
         f"the feature term {name!r} drowns the others",
-        f"in the last epoch it is {features[name]:.4g}, all others together {others:.4g}",
-        f"lower its weight in distill.method_options, about to {others / features[name]:.2g} of what it is",
+        f"its gradient to the student's weights has the norm {pulls[name]:.4g}, all others together {others:.4g}",
+        f"lower its weight in distill.method_options, about to {others / pulls[name]:.2g} of what it is",
     )
 
 

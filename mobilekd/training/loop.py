@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mobilekd.errors import StageError
+from mobilekd.method import Batch
 from mobilekd.stage import Bar, Progress
 from mobilekd.training import checkpoints
 from mobilekd.training.data import Images
@@ -18,16 +19,17 @@ from mobilekd.training.parallel import Group, meet
 from mobilekd.training.recipe import Recipe
 from mobilekd.training.run import History, Loss, Run, Silent
 from mobilekd.training.stepping import Stepper
-from mobilekd.training.watching import Speed
+from mobilekd.training.watching import PULL, Speed
 
 __all__ = ["History", "Loss", "Recipe", "Run", "fit", "predict", "top1"]
 
 _CHECKPOINT_EVERY_S = 10.0
+_WEIGH_EVERY = 100  # steps; it takes as long as two of them
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 def fit(run: Run, recipe: Recipe) -> History:
-    """Train in place and return one record an epoch: epoch, loss, lr, each term, top1 on validation.
+    """Train in place and return one record an epoch: epoch, loss, lr, each term, top1 on validation, at times pulls.
 
     The network is on the CPU afterwards. With torchrun every process calls this and gets the same network and history;
     process 0 writes the checkpoint, which all must be able to read.
@@ -85,20 +87,20 @@ class _Training:
         with self.progress.bar(self.run.title, self.feed.steps) as bar:
             bar.advance(self.step)
             while self.step < self.feed.steps and not self._has_lost_patience():
-                self._step(clock)
+                batch = self._step(clock)
                 if is_first and self.recipe.compile:
                     took_s = time.monotonic() - clock.started_s
                     self.progress.say(f"{self.run.title}: torch.compile and a step took {took_s:.0f} s")
                 is_first = False
                 if self.step % self.feed.steps_per_epoch == 0:
-                    self._close_epoch(clock, bar)
+                    self._close_epoch(clock, bar, batch)
                     clock = _Clock()
                 bar.advance(1)
                 if time.monotonic() - saved_s > _CHECKPOINT_EVERY_S:
                     self._save(self.stepper.state() | {"sums": self.sums, "best": self.best})
                     saved_s = time.monotonic()
 
-    def _step(self, clock: "_Clock") -> None:
+    def _step(self, clock: "_Clock") -> Batch:
         asked_s = time.monotonic()
         batch = self.feed.batch(self.step)
         clock.waited_s += time.monotonic() - asked_s
@@ -111,8 +113,9 @@ class _Training:
             self.run.on_step(self.step, {name: float(value) for name, value in terms.items()})
         clock.steps += 1
         self.step += 1
+        return batch
 
-    def _close_epoch(self, clock: "_Clock", bar: Bar) -> None:
+    def _close_epoch(self, clock: "_Clock", bar: Bar, batch: Batch) -> None:
         self._fail_if_bad(self.stepper.bad_so_far(self.step))
         means = {name: float(value) / self.feed.steps_per_epoch for name, value in self.sums.items()}
         speed = clock.speed(self.feed.batch_images, self.device)
@@ -123,12 +126,20 @@ class _Training:
             record["top1"] = self._validated()
             self._keep_if_best(record["top1"], epoch)
         self.sums = {}
+        if len(means) > 1 and self._is_time_to_weigh():
+            pulls = self.stepper.pulls(batch, self.step - 1)
+            record |= {PULL + name: value for name, value in pulls.items()}
         self.history.append(record)
         self._train_mode()
         note = f"loss {record['loss']:.3f}  top-1 {record['top1']:.2%}  {speed.images_per_s:.0f} img/s"
         bar.advance(0, note)
         if self.run.watch is not None and self.group.rank == 0:
             self.run.watch.epoch(record, speed)
+
+    def _is_time_to_weigh(self) -> bool:
+        """Return whether the terms' gradients are due: at the end, and not oftener than every 100 steps before."""
+        is_last = self.step == self.feed.steps
+        return is_last or self.step // _WEIGH_EVERY > (self.step - self.feed.steps_per_epoch) // _WEIGH_EVERY
 
     def _validated(self) -> float:
         """Return top-1 on the validation images; each process judges its share."""

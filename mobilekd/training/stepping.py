@@ -1,5 +1,6 @@
 """One step: the gradient of a batch over micro-batches and processes, a look at it, and the optimizer."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from mobilekd.method import Batch
 from mobilekd.stage import Progress
-from mobilekd.training.device import Precision
+from mobilekd.training.device import Precision, eager
 from mobilekd.training.faults import first_not_finite, statistics
 from mobilekd.training.memory import Snapshot, Split
 from mobilekd.training.optimization import Average, make_optimizer
@@ -29,16 +30,16 @@ class Stepper:
         self._modules = {"": run.network} | ({"adapters": run.adapters} if run.adapters else {})
         for module in self._modules.values():
             module.to(device)
-        own = [one for one in run.network.parameters() if one.requires_grad]
+        self._own = [one for one in run.network.parameters() if one.requires_grad]
         added = list(run.adapters.parameters()) if run.adapters else []
-        self._parameters = [*own, *(one for one in added if one.requires_grad)]
+        self._parameters = [*self._own, *(one for one in added if one.requires_grad)]
         buffers = [one for module in self._modules.values() for one in module.buffers()]
         group.copy_from_first([*(one.data for one in self._parameters), *buffers])
         self._snapshot = Snapshot(buffers)
         # A memory bank of the adapters is each process' own; statistics of BatchNorm are averaged.
         self._averaged = statistics(run.network) if group.size > 1 else []
         self._optimizer = make_optimizer(self._parameters, recipe)
-        self.average = Average(own, recipe.ema)
+        self.average = Average(self._own, recipe.ema)
         self._precision = Precision(recipe.precision, device)
         self.split = Split(run.title, recipe.accumulation, progress)
         self._first_bad = torch.full((), -1, device=device)
@@ -97,6 +98,33 @@ class Stepper:
         """Return what is not finite first in a step, and the terms that show it."""
         self._seed(step)
         return first_not_finite(self._modules, self.split.batches(batch), self._terms)
+
+    def pulls(self, batch: Batch, step: int) -> dict[str, float]:
+        """Return the L2 norm of each term's gradient to the network's weights, and leave all as it was.
+
+        What a term is worth says little of what it does: CRD's contrast never falls to 0. Network and adapters are in
+        evaluation mode meanwhile, and one micro-batch speaks for all; a term whose gradient is not finite is left out.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        self._seed(step)
+        self._snapshot.take()
+        for module in self._modules.values():
+            module.eval()
+        with eager(self._run.network):
+            terms = self._terms(next(self.split.batches(batch)))
+            found = {name: self._pull(value) for name, value in terms.items()}
+        self._snapshot.put_back()
+        self._group.sum_in_place(list(found.values()))
+        means = {name: float(value) / self._group.size for name, value in found.items()}
+        return {name: value for name, value in means.items() if math.isfinite(value)}
+
+    def _pull(self, term: Tensor) -> Tensor:
+        scaled = self._precision.scaler.scale(term)
+        found = torch.autograd.grad(scaled, self._own, retain_graph=True, allow_unused=True)
+        if not (reached := [one for one in found if one is not None]):
+            return torch.zeros_like(term)
+        whole: Tensor = torch.stack(list(torch._foreach_norm(reached))).norm()
+        return whole / self._precision.scaler.get_scale()
 
     def state(self) -> dict[str, object]:
         """Return what the next step depends on beside the network."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mobilekd.stage import Progress
 from mobilekd.training.diagnosis import terms_of
-from mobilekd.training.watching import Speed
+from mobilekd.training.watching import PULL, Speed
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class TensorboardWatch:
     """Writes the scalars of one run; implements `watching.Watch`.
 
-    Tags: top1/validation, top1/teacher, loss/TERM, loss/total, learning_rate, speed/images_per_s,
+    Tags: top1/validation, top1/teacher, loss/TERM, loss/total, pull/TERM, learning_rate, speed/images_per_s,
     speed/seconds_an_epoch, memory/peak_bytes. The step is the epoch.
     """
 
@@ -32,6 +32,7 @@ class TensorboardWatch:
         if self._writer is None:  # purge: a resumed run repeats epochs that were written after its checkpoint
             self._writer = SummaryWriter(str(self._folder), purge_step=step)
         scalars = {f"loss/{name}": value for name, value in terms_of(record).items()}
+        scalars |= {name: value for name, value in record.items() if name.startswith(PULL)}
         scalars |= {"loss/total": record["loss"], "speed/images_per_s": speed.images_per_s}
         scalars["speed/seconds_an_epoch"] = speed.seconds
         for tag, value in (

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+PULL = "pull/"
+"""Before a term's name in a record: the L2 norm of its gradient to the network's weights, in one micro-batch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Speed:

@@ -30,8 +30,8 @@ CASES = {
         "falls by 0.5 an epoch in the last 2 epochs",
     ),
     "the feature term 'attention' drowns the others": (
-        {"history": curve(40.0, 30.0, 22.0, 21.0, hard=0.5, soft=0.5, attention=20.0)},
-        "it is 20, all others together 1",
+        {"history": curve(40.0, 30.0, 22.0, 21.0, **{"pull/hard": 0.5, "pull/soft": 0.5, "pull/attention": 20.0})},
+        "the norm 20, all others together 1",
     ),
     "the temperature is outside 2 to 5": ({"temperature": 12.0}, "is 12"),
     "the student has almost reached its teacher": ({"teacher_top1": 0.934}, "93.40%"),
@@ -63,6 +63,16 @@ def test_an_over_fitted_teacher_is_mended_by_epochs_and_regularisation() -> None
 
 def test_a_healthy_run_is_left_in_peace() -> None:
     assert diagnose(HEALTHY) == []
+
+
+def test_a_term_that_is_large_and_pulls_little_is_left_in_peace() -> None:
+    history = curve(9.7, 9.5, 9.4, 9.3, hard=0.3, contrast=9.0, **{"pull/hard": 0.5, "pull/contrast": 0.4})
+    assert diagnose(replace(HEALTHY, history=history)) == []
+
+
+def test_a_term_without_another_drowns_nobody() -> None:
+    history = curve(4.0, 2.0, 1.2, 1.0, **{"pull/hard": 0.0, "pull/hint": 3.0})
+    assert diagnose(replace(HEALTHY, history=history)) == []
 
 
 def test_a_student_worse_than_alone_is_told_after_what_its_stage_found() -> None:

@@ -17,7 +17,7 @@ class Pace:
     seconds: float = 2.0
 
 
-RECORD = {"epoch": 3.0, "lr": 1e-3, "loss": 1.5, "hard": 0.5, "soft": 1.0, "top1": 0.75}
+RECORD = {"epoch": 3.0, "lr": 1e-3, "loss": 1.5, "hard": 0.5, "soft": 1.0, "top1": 0.75, "pull/soft": 0.25}
 
 
 def test_a_run_leaves_every_scalar_of_an_epoch(tmp_path: Path) -> None:
@@ -34,6 +34,7 @@ def test_a_run_leaves_every_scalar_of_an_epoch(tmp_path: Path) -> None:
         "top1/teacher": [(3, 0.875)],
         "loss/hard": [(3, 0.5)],
         "loss/soft": [(3, 1.0)],
+        "pull/soft": [(3, 0.25)],
         "loss/total": [(3, 1.5)],
         "learning_rate": [(3, 1e-3)],
         "speed/images_per_s": [(3, 120.0)],
