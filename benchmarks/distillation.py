@@ -24,6 +24,7 @@ from mobilekd import config
 from mobilekd import pipeline as pipelines
 from mobilekd.artifacts import ParityReport, Student
 from mobilekd.pipeline import BuildResult
+from mobilekd.training.diagnosis import pulls_of
 from mobilekd.workplace import open_workshop
 
 Json = dict[str, Any]
@@ -129,21 +130,22 @@ def run(student: str, method: str, seed: int, options: argparse.Namespace) -> li
         "method": method,
         "seed": seed,
         "epochs": options.epochs,
-        "top1_fp32": _metrics(result)["top1_test"],
+        "top1_fp32": _of_student(result, "metrics.json")["top1_test"],
         "top1_int8": None,
         "backend": "torch",
         "seconds": round(next(one.entry.seconds for one in result.stages if one.name == "distill"), 1),
         "settings": options.more,
+        "pulls": pulls_of(_of_student(result, "history.json")),
     }
     found = [{**row, "backend": name, "top1_int8": top1} for name, top1 in _int8(result)] or [row]
     told = ", ".join(f"{one['backend']} {one['top1_int8'] or one['top1_fp32']:.2%}" for one in found)
+    told += "".join(f"; {term} pulls {norm:.3g}" for term, norm in row["pulls"].items())
     print(f"{student} {method} seed {seed}: fp32 {row['top1_fp32']:.2%}; {told}", file=sys.stderr, flush=True)
     return found
 
 
-def _metrics(result: BuildResult) -> Json:
-    found: Json = json.loads((result.the(Student).path / "metrics.json").read_text(encoding="utf-8"))
-    return found
+def _of_student(result: BuildResult, file: str) -> Any:
+    return json.loads((result.the(Student).path / file).read_text(encoding="utf-8"))
 
 
 def _int8(result: BuildResult) -> list[tuple[str, float]]:
@@ -214,7 +216,7 @@ def table(rows: Sequence[Json]) -> str:
             if (row["data"], row["student"], row["epochs"], row["method"]) == (*key[:3], "alone")
         }
         gains = [top1 - alone[seed] for seed, top1 in by_seed.items() if seed in alone]
-        gain = f"{100 * statistics.mean(gains):+.2f}" if gains and key[3] != "alone" else ""
+        gain = _spread(gains, "+") if key[3] != "alone" else ""
         int8 = [row["top1_int8"] for row in ours if row["backend"] == "tflite"]
         seconds = statistics.median(row["seconds"] for row in ours)
         cells = (*key, len(by_seed), _spread(list(by_seed.values())), gain, _spread(int8), f"{seconds:.0f}")
@@ -222,11 +224,11 @@ def table(rows: Sequence[Json]) -> str:
     return "".join(lines)
 
 
-def _spread(shares: Sequence[float]) -> str:
+def _spread(shares: Sequence[float], sign: str = "") -> str:
     if not shares:
         return ""
     deviation = f" ± {100 * statistics.stdev(shares):.2f}" if len(shares) > 1 else ""
-    return f"{100 * statistics.mean(shares):.2f}{deviation}"
+    return f"{100 * statistics.mean(shares):{sign}.2f}{deviation}"
 
 
 if __name__ == "__main__":
