@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from mobilekd.transports.local import Local
 
 _READY_TIMEOUT_S = 90.0
 _LOG_LINES = 5
-_SHORT = "/tmp"  # noqa: S108 - a folder of its own is made in it
 _REMOVE_TRIES, _REMOVE_PAUSE_S = 20, 0.05
 
 
@@ -127,10 +125,7 @@ class Web(Local):
         """Start the browser; it ends before the server and the folder do."""
         home = self._held.work / "browser"
         home.mkdir(mode=0o700)
-        # It makes a socket there, whose path may have 108 characters; a user's own TMPDIR can be longer than that.
-        near = _SHORT if os.access(_SHORT, os.W_OK) else None
-        made = tempfile.TemporaryDirectory(prefix="mobilekd-", dir=near, ignore_cleanup_errors=True)
-        short = stack.enter_context(made)
+        short = str(self._held.short())  # it makes a socket there
         # A command line can be read by every user of this host, and the page's address is a secret: a file has it.
         start = home / "start.html"
         start.write_text(f'<meta http-equiv="refresh" content="0; url={self._page.url}{web_runtime.PAGE}">')

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from mobilekd.cache import Cache
 from mobilekd.device import browsers, web_runtime
 from mobilekd.errors import DeviceError, MissingToolError
 from mobilekd.measurement import Measured
+from mobilekd.transports.local import Local
 from mobilekd.transports.web import BrowserFacts, Web
 from tests.backends.tiny import images
 from tests.benchmarking import small
@@ -178,3 +180,22 @@ def test_a_browser_that_never_opens_the_page_is_ended(
         page.__enter__()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_killed_process_leaves_a_temporary_folder_only_until_the_next_use(
+    kit: Mapping[str, Path], tmp_path: Path
+) -> None:
+    script = f"""
+import os, pathlib
+from mobilekd.device import browsers, web_runtime
+from mobilekd.transports.web import Web
+kit = web_runtime.kit(pathlib.Path({str(Cache.default_root() / "devices")!r}), lambda _: None)
+with Web(pathlib.Path({str(tmp_path)!r}), browsers.find_browser(), kit):
+    os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], timeout=120, check=False)
+    (left,) = [note.readlink() for note in (tmp_path / "local").glob("*.short")]
+    assert (killed.returncode, left.is_dir()) == (-signal.SIGKILL, True)
+    with Local(tmp_path):
+        pass
+    assert (left.exists(), sorted(path.name for path in (tmp_path / "local").iterdir())) == (False, ["lock", "store"])
