@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mobilekd.benchmarking import pages
 from mobilekd.device import browsers, building, cpus, debs, guest, web_runtime
-from mobilekd.errors import ConfigError, DeviceError, MissingToolError
+from mobilekd.errors import DeviceError, MissingToolError
 from mobilekd.measurement import host_name, is_target
 from mobilekd.profile import Profile
 from mobilekd.transport import Transport
@@ -140,13 +141,7 @@ def _device(profile: Profile) -> Place:
 
 
 def _browser(profile: Profile) -> Place:
-    has_not = {"benchmark.cores": profile.benchmark.cores, "device.runner": profile.device.runner != "auto"}
-    if odd := [key for key, is_set in has_not.items() if is_set]:
-        raise ConfigError(
-            f"profile {profile.name} sets {' and '.join(odd)}, and a page can't choose that",
-            hint=f"leave {' and '.join(odd)} out; benchmark.threads counts in a browser, too",
-            code="MKD-233",
-        )
+    pages.check_choices(profile)
     found = browsers.find_browser(profile.device.browser or "")
     # A browser is the target of a page as this host is that of a Linux program: unless the target names a chip.
     on_target = profile.target.os == "web" and not profile.target.chip

@@ -1,5 +1,6 @@
 """Which place is chosen, and what is said where none is there."""
 
+import os
 import platform
 
 import pytest
@@ -173,6 +174,16 @@ def test_what_a_page_can_not_choose_is_refused(settings, device, key) -> None:
     wanted = profile(WEB, BenchmarkSettings(timed_runs=10, **settings), transport="web", **device)
     with pytest.raises(ConfigError, match=rf"profile small sets {key}, and a page can't choose that"):
         choose(wanted)
+
+
+def test_more_threads_than_this_host_has_cores_are_refused_for_a_page_before_a_browser_is_looked_for() -> None:
+    cores = os.cpu_count() or 1
+    wanted = profile(WEB, BenchmarkSettings(timed_runs=10, threads=cores + 1), transport="web")
+    with pytest.raises(
+        ConfigError, match=rf"^benchmark.threads is {cores + 1}, more than the cores of this host .*"
+    ) as told:
+        choose(wanted)
+    assert told.value.hint == f"--set profile.benchmark.threads={cores}"
 
 
 @pytest.mark.usefixtures("no_programs")

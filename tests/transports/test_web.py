@@ -15,7 +15,7 @@ from mobilekd.backends.onnxruntime import Onnxruntime
 from mobilekd.benchmarking.running import Running, prepare
 from mobilekd.cache import Cache
 from mobilekd.device import browsers, web_runtime
-from mobilekd.errors import DeviceError, MissingToolError
+from mobilekd.errors import ConfigError, DeviceError, MissingToolError
 from mobilekd.measurement import Measured
 from mobilekd.transports.local import Local
 from mobilekd.transports.web import BrowserFacts, Web
@@ -119,6 +119,12 @@ def test_other_threads_than_the_first_run_s_are_refused(page: Web, tiny: models.
     running.run(job)
     with pytest.raises(DeviceError, match="threads are those of the first run"):
         running.run(replace(job, threads=2))
+
+
+def test_more_threads_than_the_browser_has_cores_are_refused(page: Web, tmp_path: Path) -> None:
+    cores, given = page.facts().cores, {"state": tmp_path, "scratch": tmp_path, "progress": Silent()}
+    with pytest.raises(ConfigError, match=rf"^benchmark.threads is {cores + 1}, .* Chromium [\d.]+ .*: {cores}$"):
+        prepare(page, ["onnxruntime"], threads=cores + 1, cores=(), **given)
 
 
 def test_a_command_of_the_host_runs_on_the_host(page: Web) -> None:
