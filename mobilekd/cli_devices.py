@@ -1,6 +1,5 @@
 """The commands on devices: where profiles are measured, preparing an emulator, and what is missing."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
