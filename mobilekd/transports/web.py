@@ -15,7 +15,7 @@ from mobilekd.device import web_runtime
 from mobilekd.device.browsers import Browser, is_sandboxed, start_argv
 from mobilekd.device.guarded import Guarded
 from mobilekd.errors import DeviceError
-from mobilekd.transport import Completed, DeviceFacts, LatencyKind
+from mobilekd.transport import PATIENT, Completed, DeviceFacts, LatencyKind, Patience
 from mobilekd.transports._page_server import Hello, PageServer
 from mobilekd.transports.local import Local
 
@@ -50,9 +50,9 @@ class Web(Local):
 
     latency_kind: ClassVar[LatencyKind] = "wall"
 
-    def __init__(self, root: Path, browser: Browser, kit: Mapping[str, Path]) -> None:
+    def __init__(self, root: Path, browser: Browser, kit: Mapping[str, Path], patience: Patience = PATIENT) -> None:
         """Take note of the state folder, the browser, and the files of the page."""
-        super().__init__(root)
+        super().__init__(root, patience)
         self._browser = browser
         self._kit = kit
         self._closing = contextlib.ExitStack()
@@ -61,7 +61,7 @@ class Web(Local):
         """Take this host and open the page.
 
         Raises:
-            DeviceError: Another process holds it, or the page was not ready in time.
+            DeviceError: Another process did not let go of it in time, or the page was not ready in time.
         """
         super().__enter__()
         with contextlib.ExitStack() as stack:

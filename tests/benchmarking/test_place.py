@@ -215,5 +215,5 @@ def test_a_named_phone_that_is_not_attached_is_refused_with_those_that_are(fake_
 def test_the_host_is_held_by_one_benchmark_at_a_time(tmp_path) -> None:
     wanted = profile(place="host")
     place = choose(wanted)
-    with open_place(place, wanted, tmp_path), pytest.raises(DeviceError, match="held by another benchmark"):
+    with open_place(place, wanted, tmp_path), pytest.raises(DeviceError, match="this machine is held by process"):
         open_place(place, wanted, tmp_path).__enter__()
