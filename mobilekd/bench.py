@@ -1,9 +1,9 @@
 """`mobilekd bench`: measure the models of a bundle, or one or two model files, where their profile says."""
 
+import functools
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +116,11 @@ def _compared(samples_ms: dict[str, list[list[float]]], models: Sequence[dict[st
 
 
 def _subject(paths: Sequence[Path], profile: Profile, cache: Cache, folder: Path) -> Subject:
-    subjects = [_one(path, profile, cache, folder / str(index)) for index, path in enumerate(paths)]
+    @functools.cache  # a bundle that is named twice is opened, checked and unpacked once
+    def of_bundle(path: Path) -> Subject:
+        return _of_bundle(path, profile, cache, Path(tempfile.mkdtemp(dir=folder)))
+
+    subjects = [_one(path, of_bundle) for path in paths]
     if len(subjects) == 1:
         return subjects[0]
     first, second = subjects
@@ -142,15 +146,14 @@ def _subject(paths: Sequence[Path], profile: Profile, cache: Cache, folder: Path
     return Subject(named, first.images, first.labels, first.images_from, top1)
 
 
-def _one(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subject:
-    folder.mkdir()
+def _one(path: Path, of_bundle: Callable[[Path], Subject]) -> Subject:
     if path.suffix in _LONE_MODELS and path.is_file():
         return _lone(path)
     bundle, colon, deployment = str(path).rpartition(":")
     if path.exists() or not colon:
         bundle, deployment = str(path), ""
     _check_there(Path(bundle))
-    subject = _of_bundle(Path(bundle), profile, cache, folder)
+    subject = of_bundle(Path(bundle))
     if not deployment:
         return subject
     chosen = tuple(model for model in subject.models if model.name == deployment)
@@ -190,21 +193,14 @@ def _of_bundle(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subj
     if found is None:
         return Subject(tuple(unpacked.models), np.load(unpacked.input), None, "reference image", unpacked.top1)
     rule: Preprocessing = unpacked.preprocessing
-    with _mapped(found) as (images, labels):
-        normalized = normalize(np.array(images[:count]), rule.mean, rule.std)
-        return Subject(
-            tuple(unpacked.models), normalized, np.array(labels[:count]), f"test split of {unpacked.dataset.name}",
-            unpacked.top1, find_trained(path, folder, cache),
-        )  # fmt: skip
-
-
-@contextmanager
-def _mapped(folder: Path) -> "Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]":
-    import numpy as np
-
-    yield (
-        np.load(folder / "test_images.npy", mmap_mode="r", allow_pickle=False),
-        np.load(folder / "test_labels.npy", mmap_mode="r", allow_pickle=False),
+    images, labels = (np.load(found / f"test_{what}.npy", mmap_mode="r") for what in ("images", "labels"))
+    return Subject(
+        tuple(unpacked.models),
+        normalize(np.array(images[:count]), rule.mean, rule.std),
+        np.array(labels[:count]),
+        f"test split of {unpacked.dataset.name}",
+        unpacked.top1,
+        find_trained(unpacked.copies, cache),
     )
 
 

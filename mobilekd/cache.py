@@ -25,7 +25,7 @@ from typing import Any
 from mobilekd.artifacts import canonical_json, digest_file, files_below
 from mobilekd.entry import SCHEMA, UNREADABLE, Entry, damage_of, digest_of, read_entry
 from mobilekd.errors import ConfigError, StageError
-from mobilekd.paths import free_bytes
+from mobilekd.paths import default_cache, free_bytes
 
 _USERS_LOCK = "users.lock"
 _WAIT_STEP_S = 0.1
@@ -48,11 +48,8 @@ class Cache:
 
     @staticmethod
     def default_root() -> Path:
-        """Return $MOBILEKD_CACHE, else mobilekd below $XDG_CACHE_HOME, else ~/.cache/mobilekd."""
-        if ours := os.environ.get("MOBILEKD_CACHE"):
-            return Path(ours).expanduser()
-        base = os.environ.get("XDG_CACHE_HOME")
-        return (Path(base) if base else Path.home() / ".cache") / "mobilekd"
+        """Return the folder that is used where none is named; see `default_cache`."""
+        return default_cache()
 
     def find(self, stage: str, key: str) -> Found:
         """Return the entry of a key after comparing every file with its recorded digest."""

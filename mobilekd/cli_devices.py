@@ -1,12 +1,12 @@
 """The commands on devices: where profiles are measured, preparing an emulator, and what is missing."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mobilekd.errors import MissingToolError
 from mobilekd.options import JsonOption, SetOption, overrides_of
+from mobilekd.paths import devices_folder
 from mobilekd.workplace import watched
 
 _DEFAULT_PROFILE = "android-arm64"
@@ -55,9 +55,9 @@ def devices_setup(
     target = config.load_profile(profile, overrides_of(set_, None, skip_bad_images=False))
     with watched() as console:
         if target.device.transport == "web" and not vm:
-            steps = web_setup.setup(target, _state(), console)
+            steps = web_setup.setup(target, devices_folder(), console)
         else:
-            steps = device_setup.setup(target, _state(), console, with_machine=vm)
+            steps = device_setup.setup(target, devices_folder(), console, with_machine=vm)
     show_devices.show_setup(target.name, steps, as_json=as_json)
 
 
@@ -70,7 +70,7 @@ def devices_doctor(
 
     target = config.load_profile(profile, overrides_of(set_, None, skip_bad_images=False))
     with watched():
-        checks = device_doctor.examine(target, _state())
+        checks = device_doctor.examine(target, devices_folder())
     show_devices.show_device_checks(checks, as_json=as_json)
     if broken := [one for one in checks if one.is_needed and not one.is_ok]:
         names = ", ".join(one.name for one in broken)
@@ -79,10 +79,3 @@ def devices_doctor(
             hint=device_tools.remedy(broken),
             code="MKD-304",
         )
-
-
-def _state() -> Path:
-    """Return the folder of this host for what is built and downloaded for devices."""
-    from mobilekd.cache import Cache
-
-    return Cache.default_root() / "devices"

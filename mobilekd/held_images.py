@@ -11,6 +11,7 @@ from mobilekd.cache import Cache
 if TYPE_CHECKING:
     from mobilekd.benchmarking.agreement import Trained
     from mobilekd.release.manifest import DatasetEntry
+    from mobilekd.release.reruns import Copies
 
 
 def find_test_split(dataset: "DatasetEntry", cache: Cache) -> Path | None:
@@ -25,28 +26,27 @@ def find_test_split(dataset: "DatasetEntry", cache: Cache) -> Path | None:
     return None
 
 
-def find_trained(bundle: Path, folder: Path, cache: Cache) -> "Trained | None":
+def find_trained(copies: "Copies", cache: Cache) -> "Trained | None":
     """Return what the quantized network of a bundle said to its test split; None where the cache has it no more.
 
     Args:
-        bundle: A bundle.zip or a bundle folder; every digest in it is checked.
-        folder: An existing directory to copy its table of scales into.
+        copies: Of a bundle whose digests were checked when it was opened; its table of scales is copied out.
         cache: Where the network may be.
+
+    Raises:
+        VerificationError: The table was changed since then.
     """
     from mobilekd.benchmarking.agreement import read_trained
-    from mobilekd.release.bundle import open_checked
     from mobilekd.release.manifest import MAX_MANIFEST_BYTES
     from mobilekd.release.provenance import PROVENANCE, parse_provenance
-    from mobilekd.release.reruns import Copies
 
-    files, manifest, _, _ = open_checked(bundle)
+    files = copies.files
     if PROVENANCE not in files.names:
         return None
     content = files.read(PROVENANCE, limit_bytes=MAX_MANIFEST_BYTES)
-    digest = parse_provenance(content, f"{bundle}: {PROVENANCE}").made.get("quantize")
+    digest = parse_provenance(content, f"{files.path}: {PROVENANCE}").made.get("quantize")
     for entry in cache.entries("quantize"):
         checked = cache.find("quantize", entry.key).entry if entry.digest == digest else None
         if checked is not None:
-            table = Copies(files, manifest, folder).copy("quant_table.json")
-            return read_trained(checked.path / "test_logits.npy", table)
+            return read_trained(checked.path / "test_logits.npy", copies.copy("quant_table.json"))
     return None

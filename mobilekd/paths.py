@@ -1,4 +1,4 @@
-"""Paths that a user wrote into a file or on the command line."""
+"""Paths that a user wrote into a file or on the command line, and where things are kept without one."""
 
 import os
 import shlex
@@ -7,6 +7,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mobilekd.errors import ConfigError, one_line
+
+
+def default_cache() -> Path:
+    """Return $MOBILEKD_CACHE, else mobilekd below $XDG_CACHE_HOME, else ~/.cache/mobilekd."""
+    if ours := os.environ.get("MOBILEKD_CACHE"):
+        return Path(ours).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "mobilekd"
+
+
+def devices_folder() -> Path:
+    """Return where runners, runtimes and emulators for devices are kept, whichever cache a build writes to."""
+    return default_cache() / "devices"
 
 
 def path_of(text: str) -> Path:

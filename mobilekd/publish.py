@@ -190,11 +190,7 @@ def _sources(bundle: Path, options: PublishOptions) -> Iterator[tuple[Release, l
         raise ConfigError(
             f"{bundle}: a release can't be named {name!r}: {fault}", hint="rename the pipeline or profile"
         )
-    with tempfile.TemporaryDirectory(prefix="mobilekd-publish-") as scratch:
-        archive = bundle
-        if bundle.is_dir():
-            archive = Path(scratch) / name
-            write_archive(bundle, archive)
+    with _archive(bundle, name) as archive:
         signature = _signature(bundle, options)
         files = [File(sha256=digest_file(path), bytes=path.stat().st_size) for path in (archive, signature) if path]
         if signature:
@@ -207,6 +203,18 @@ def _sources(bundle: Path, options: PublishOptions) -> Iterator[tuple[Release, l
             published=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         yield release, [(path, file.sha256) for path, file in zip((archive, signature), files, strict=False) if path]
+
+
+@contextmanager
+def _archive(bundle: Path, name: str) -> Iterator[Path]:
+    """Give a bundle as an archive: itself, or a folder's packed for as long."""
+    if not bundle.is_dir():
+        yield bundle
+        return
+    with tempfile.TemporaryDirectory(prefix="mobilekd-publish-") as scratch:
+        packed = Path(scratch) / name
+        write_archive(bundle, packed)
+        yield packed
 
 
 def _signature(bundle: Path, options: PublishOptions) -> Path | None:

@@ -1,6 +1,6 @@
 """The contract of a transport: how files and commands reach what runs the models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +45,22 @@ class DeviceFacts:
     system: str
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a device that somebody else holds is waited for.
+
+    Attributes:
+        limit_s: Of the whole wait; then the device is refused.
+        say: Takes one line when the wait begins.
+    """
+
+    limit_s: float = 600.0
+    say: Callable[[str], None] = lambda _: None
+
+
+PATIENT = Patience()
+
+
 class Transport(Protocol):
     """One device, held for as long as the context is open: nobody else's benchmark gets it in between.
 
@@ -59,7 +75,7 @@ class Transport(Protocol):
 
         Raises:
             MissingToolError: A program of this host is not there.
-            DeviceError: The device can't be reached, or another process holds it.
+            DeviceError: The device can't be reached, or another process that holds it did not let go in time.
         """
 
     def __exit__(

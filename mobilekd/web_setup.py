@@ -10,6 +10,7 @@ from mobilekd.errors import DeviceError
 from mobilekd.profile import Profile
 from mobilekd.setup_steps import Step, Work, done, told
 from mobilekd.stage import Progress
+from mobilekd.transport import Patience
 from mobilekd.transports.web import Web
 
 _TIMEOUT_S = 120.0
@@ -50,7 +51,7 @@ def _works(browser: Browser, state: Path, progress: Progress) -> Iterator[Work]:
 def _check(browser: Browser, state: Path, progress: Progress) -> str:
     """Open the page, and let it load the runtime: it does before it asks for the model, which is not there."""
     job = Job(backend="onnxruntime", model="none", inputs=("none",), outputs=(), samples=1)
-    with Web(state, browser, web_runtime.kit(state, progress.say)) as page:
+    with Web(state, browser, web_runtime.kit(state, progress.say), Patience(say=progress.say)) as page:
         loaded = page.run(job.argv((), (), web_runtime.PROGRAM), timeout_s=_TIMEOUT_S)
         facts = page.facts()
     if loaded.returncode != _EXIT_IO:

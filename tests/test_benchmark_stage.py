@@ -1,5 +1,7 @@
 """What makes the benchmark stage measure again, and what does not."""
 
+from pathlib import Path
+
 import pytest
 
 from mobilekd.device import web_runtime
@@ -42,6 +44,32 @@ def test_an_emulator_that_is_missing_is_told_before_anything_runs(monkeypatch: p
     assert "qemu" in told
 
 
+@pytest.fixture
+def browser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Nothing but a browser that tells its version is on PATH, and nothing is kept for devices; its path."""
+    (tmp_path / "browser").write_text("#!/bin/sh\necho Chromium 1.2\n")
+    (tmp_path / "browser").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("MOBILEKD_CACHE", str(tmp_path / "cache"))
+    return str(tmp_path / "browser")
+
+
+def test_a_page_s_runtime_that_can_not_be_had_is_told_before_anything_runs(browser: str, tmp_path: Path) -> None:
+    (told,) = stage(profile(transport="web", browser=browser)).missing()
+    pin, folder = web_runtime.pin(), tmp_path / "cache" / "devices" / "web"
+    assert told == (
+        f"npm is not on PATH, which downloads {pin.told} once "
+        f"(apt-get install npm; or lay {pin.tarball} of npm's registry into {folder})"
+    )
+
+
+def test_a_tarball_in_its_place_is_enough_for_a_page(browser: str, tmp_path: Path) -> None:
+    laid = web_runtime.laid_tarball(tmp_path / "cache" / "devices")
+    laid.parent.mkdir(parents=True)
+    laid.write_bytes(b"looked at when it is unpacked")
+    assert stage(profile(transport="web", browser=browser)).missing() == ()
+
+
 def test_the_place_that_was_found_is_a_source(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = stage(profile(transport="adb", cpu=CPU)).sources(lambda _: "")
@@ -60,10 +88,8 @@ def test_another_phone_is_another_source(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert [one["on"] for one in found] == ["adb 0123", "adb 4567"]
 
 
-def test_the_runtime_of_a_page_is_a_source(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    (tmp_path / "browser").write_text("#!/bin/sh\necho Chromium 1.2\n")
-    (tmp_path / "browser").chmod(0o755)
-    found = stage(profile(transport="web", browser=str(tmp_path / "browser"))).sources(lambda _: "")
+def test_the_runtime_of_a_page_is_a_source(browser: str) -> None:
+    found = stage(profile(transport="web", browser=browser)).sources(lambda _: "")
     assert (found["on"], found["runtime"]) == ("web Chromium 1.2", web_runtime.pin().told)
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mobilekd.benchmarking import pages
 from mobilekd.device import browsers, building, cpus, debs, guest, web_runtime
-from mobilekd.errors import ConfigError, DeviceError, MissingToolError
+from mobilekd.errors import DeviceError, MissingToolError
 from mobilekd.measurement import host_name, is_target
 from mobilekd.profile import Profile
-from mobilekd.transport import Transport
+from mobilekd.transport import Patience, Transport
 from mobilekd.transports import adb, qemu, ssh, vm
 from mobilekd.transports.local import Local
 from mobilekd.transports.web import Web
@@ -90,24 +91,25 @@ def find(profile: Profile, kind: Kind) -> Place:
 
 
 def open_place(place: Place, profile: Profile, state: Path, say: Callable[[str], None] = lambda _: None) -> Transport:
-    """Return the transport of a place; entering it takes the device.
+    """Return the transport of a place; entering it takes the device, and waits for another process that has it.
 
     Args:
         place: What `choose` gave.
         profile: Whose device.
         state: Folder of this host for what is built, downloaded and locked.
-        say: Takes a line of progress, where the parts of the virtual machine are made first.
+        say: Takes a line of progress: who is waited for, and what is made or downloaded first.
 
     Raises:
         MissingToolError: Those parts can't be made on this host.
     """
+    patience = Patience(say=say)
     makers: dict[str, Callable[[], Transport]] = {
-        "adb": lambda: adb.Adb(place.name, state=state),
-        "ssh": lambda: ssh.Ssh(profile.device.host, state=state),
+        "adb": lambda: adb.Adb(place.name, state=state, patience=patience),
+        "ssh": lambda: ssh.Ssh(profile.device.host, state=state, patience=patience),
         "qemu": lambda: qemu.Qemu(state, place.name),
         "web": lambda: _page(profile, state, say),
         "vm": lambda: _machine(place.name, state, say),
-        "local": lambda: Local(state),
+        "local": lambda: Local(state, patience),
     }
     return makers[place.transport]()
 
@@ -140,13 +142,7 @@ def _device(profile: Profile) -> Place:
 
 
 def _browser(profile: Profile) -> Place:
-    has_not = {"benchmark.cores": profile.benchmark.cores, "device.runner": profile.device.runner != "auto"}
-    if odd := [key for key, is_set in has_not.items() if is_set]:
-        raise ConfigError(
-            f"profile {profile.name} sets {' and '.join(odd)}, and a page can't choose that",
-            hint=f"leave {' and '.join(odd)} out; benchmark.threads counts in a browser, too",
-            code="MKD-233",
-        )
+    pages.check_choices(profile)
     found = browsers.find_browser(profile.device.browser or "")
     # A browser is the target of a page as this host is that of a Linux program: unless the target names a chip.
     on_target = profile.target.os == "web" and not profile.target.chip
@@ -237,7 +233,7 @@ def _page(profile: Profile, state: Path, say: Callable[[str], None]) -> Web:
     browser = browsers.find_browser(profile.device.browser or "")
     if not browsers.is_sandboxed():
         say(f"{browser.version} runs without its sandbox, as it must for root")
-    return Web(state, browser, web_runtime.kit(state, say))
+    return Web(state, browser, web_runtime.kit(state, say), Patience(say=say))
 
 
 def _machine(cpu: str, state: Path, say: Callable[[str], None]) -> vm.Vm:

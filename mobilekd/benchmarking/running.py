@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mobilekd.benchmarking import tensors
+from mobilekd.benchmarking import pages, tensors
 from mobilekd.device import runner, runtimes, web_runtime
 from mobilekd.device.runner import Job, Outcome
 from mobilekd.errors import ConfigError, DeviceError, MissingToolError
@@ -177,9 +177,12 @@ def prepare(
     Raises:
         MissingToolError: No compiler or package index for the device's machine, and no Python with the runtimes on it.
         DeviceError: The runner does not start on the device; the message says what it printed.
+        ConfigError: A page is to have more threads than its browser has cores.
     """
     plain = Running(transport, (), (), scratch, threads, cores)
     if isinstance(transport, Web):
+        facts = transport.facts()
+        pages.check_threads(threads, facts.cores, facts.name)
         return replace(plain, program=web_runtime.PROGRAM)
     if choice == "python":
         if lack := _python_lack(transport, backends):

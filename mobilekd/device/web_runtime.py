@@ -75,6 +75,7 @@ def kit(root: Path, say: Callable[[str], None]) -> Mapping[str, Path]:
         VerificationError: The tarball is not the one that was pinned.
     """
     wanted = pin()
+    need(root)
     folder = find(root) or _fetch(wanted, root, say)
     ours = Path(__file__).with_name("web")
     runtime = {Path(name).name: folder / Path(name).name for name in wanted.files}
@@ -85,6 +86,21 @@ def find(root: Path) -> Path | None:
     """Return the folder of the pinned runtime if it is on this host; downloads nothing."""
     folder = _kept(pin(), root)
     return folder if folder.is_dir() else None
+
+
+def need(root: Path) -> None:
+    """Accept a host that has the runtime, or can get it: out of a tarball that was laid in place, or by npm.
+
+    Raises:
+        MissingToolError: It can't.
+    """
+    laid = laid_tarball(root)
+    if find(root) is None and not laid.is_file() and shutil.which("npm") is None:
+        raise MissingToolError(
+            f"npm is not on PATH, which downloads {pin().told} once",
+            hint=f"apt-get install npm; or lay {pin().tarball} of npm's registry into {laid.parent}",
+            code="MKD-306",
+        )
 
 
 def download_argv(wanted: Pin, to: Path) -> list[str]:
@@ -142,12 +158,6 @@ def _fetch(wanted: Pin, root: Path, say: Callable[[str], None]) -> Path:
 
 
 def _download(wanted: Pin, to: Path, laid: Path, say: Callable[[str], None]) -> Path:
-    if shutil.which("npm") is None:
-        raise MissingToolError(
-            f"npm is not on PATH, which downloads {wanted.told} once",
-            hint=f"apt-get install npm; or lay {wanted.tarball} of npm's registry into {laid.parent}",
-            code="MKD-306",
-        )
     say(f"downloading {wanted.told} by npm")
     argv = download_argv(wanted, to)
     try:

@@ -156,6 +156,7 @@ class Unpacked:
         models: Copies of them.
         input: File of the reference input, float32 [1, channels, height, width].
         top1: By deployment, on the test split under the kernels that apps use by default; None where it was not run.
+        copies: Takes more files out of the bundle, which was checked as a whole.
     """
 
     models: tuple[Measured, ...]
@@ -163,6 +164,7 @@ class Unpacked:
     top1: dict[str, float | None]
     dataset: DatasetEntry
     preprocessing: Preprocessing
+    copies: Copies
 
 
 def unpack_models(path: Path, folder: Path) -> Unpacked:
@@ -184,7 +186,8 @@ def unpack_models(path: Path, folder: Path) -> Unpacked:
     top1: dict[str, float | None] = {}
     for row in manifest.parity:
         top1.setdefault(row["deployment"], row.get("top1_deployed"))
-    return Unpacked(models, copies.copy(manifest.reference.input), top1, manifest.dataset, manifest.preprocessing)
+    image = copies.copy(manifest.reference.input)
+    return Unpacked(models, image, top1, manifest.dataset, manifest.preprocessing, copies)
 
 
 def unpack(path: Path, folder: Path) -> tuple[Manifest, str]:

@@ -9,6 +9,7 @@ from pydantic import PrivateAttr
 
 from mobilekd.artifacts import Artifact, Dataset, DeployedModel, LatencyReport, QatStudent, SimplifiedModel, write_json
 from mobilekd.errors import ConfigError, MissingToolError, VerificationError
+from mobilekd.paths import devices_folder
 from mobilekd.profile import Profile, Tolerance
 from mobilekd.stage import Context, Inputs, Stage
 
@@ -40,7 +41,8 @@ class Benchmark(Stage):
         return (self.model_copy(update={"profile": Profile(**kept, deploy=profile.deploy[:1])}),)
 
     def missing(self) -> tuple[str, ...]:
-        """Return what the chosen place lacks to build the runner; a device that is not there is told by `sources`."""
+        """Return what the chosen place lacks to run models; a device that is not there is told by `sources`."""
+        from mobilekd.device import web_runtime
         from mobilekd.device.building import compiler
 
         if self.profile is None:
@@ -49,6 +51,8 @@ class Benchmark(Stage):
             place = self._place()
             if place.kind == "host":
                 compiler(platform.machine())
+            if place.transport == "web":
+                web_runtime.need(devices_folder())
         except MissingToolError as lack:
             return (f"{lack.message} ({lack.hint})",)
         return ()

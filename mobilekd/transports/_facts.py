@@ -1,7 +1,7 @@
 """What a Linux or Android device says of itself, asked in one script."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mobilekd.transport import DeviceFacts
 
@@ -45,3 +45,14 @@ def read_facts(text: str, default_name: str) -> DeviceFacts:
         memory_bytes=int(memory[1]) * 1024 if memory else None,
         system=", ".join(part for part in (android, answers.get("kernel", "")) if part),
     )
+
+
+def read_free_bytes(lines: Sequence[str]) -> int | None:
+    """Return the free bytes that `df` told in its last line, in KiB; None where it told none.
+
+    Example:
+        >>> read_free_bytes(["/dev/dm-5 112000 40000 72000 36% /data"])
+        73728000
+    """
+    numbers = [int(word) for word in (lines[-1].split() if lines else ()) if word.isdigit()]
+    return numbers[2] * 1024 if len(numbers) >= 3 else None

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from mobilekd.transport import Completed
 _STORE_DAYS = 7.0
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _SIGNAL_BASE = 128
+_SHORT = "/tmp"  # noqa: S108 - a folder of its own is made in it
 
 
 class Folder:
@@ -40,6 +42,7 @@ class Folder:
     def close(self) -> None:
         """Remove the working folder, and from the store what nothing asked for in a week."""
         shutil.rmtree(self.work, ignore_errors=True)
+        _remove_short(self._short_note)
         self._lock.unlink(missing_ok=True)
         self._held.close()
         oldest = time.time() - _STORE_DAYS * 86_400
@@ -47,6 +50,21 @@ class Folder:
             with contextlib.suppress(FileNotFoundError):  # another use may tidy the same store
                 if file.stat().st_mtime < oldest:
                     file.unlink()
+
+    def short(self) -> Path:
+        """Make an empty folder with a short path, which goes with the working folder, after a kill with the next use.
+
+        A socket's path has at most 107 bytes, and the working folder's may be longer than that.
+        """
+        near = Path(_SHORT if os.access(_SHORT, os.W_OK) else tempfile.gettempdir())
+        folder = near / f"mobilekd-{secrets.token_hex(4)}"
+        self._short_note.symlink_to(folder)  # first, so that no kill leaves a folder that nothing names
+        folder.mkdir(mode=0o700)
+        return folder
+
+    @property
+    def _short_note(self) -> Path:
+        return self._lock.with_suffix(".short")
 
     def push(self, files: Mapping[str, Path]) -> int:
         """See `Transport.push`; a file is a link to the store's copy."""
@@ -160,4 +178,12 @@ def _remove_left_behind(root: Path) -> None:
                 continue
             shutil.rmtree(root / lock.stem, ignore_errors=True)
             lock.with_suffix(".counts").unlink(missing_ok=True)
+            _remove_short(lock.with_suffix(".short"))
             lock.unlink(missing_ok=True)
+
+
+def _remove_short(note: Path) -> None:
+    """Remove a short folder and the link that names it, where there is one."""
+    if note.is_symlink():
+        shutil.rmtree(note.readlink(), ignore_errors=True)
+        note.unlink(missing_ok=True)

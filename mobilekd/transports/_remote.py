@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from mobilekd.errors import DeviceError
-from mobilekd.transport import Completed, DeviceFacts, LatencyKind
+from mobilekd.transport import Completed, DeviceFacts, LatencyKind, Patience
 from mobilekd.transports import _facts, _shell
-from mobilekd.transports._holding import Owner, held, host_lock
+from mobilekd.transports._holding import DEVICE_STEP_S, Owner, Wait, held, host_lock, lock_of
 from mobilekd.transports._shell import Content, Reply
 
 _ASK_TIMEOUT_S = 60.0
@@ -34,8 +34,9 @@ class Remote(abc.ABC):
 
     latency_kind: ClassVar[LatencyKind] = "wall"
 
-    def __init__(self, *, folder: str, state: Path) -> None:
+    def __init__(self, *, folder: str, state: Path, patience: Patience) -> None:
         self._root = folder
+        self._patience = patience
         self._state = state
         self._owner = Owner.this()
         self._job = f"job-{os.getpid()}-{secrets.token_hex(4)}"
@@ -67,8 +68,9 @@ class Remote(abc.ABC):
         self._owner = Owner.this()
         with ExitStack() as held_so_far:
             self._connect(held_so_far)
-            held_so_far.enter_context(host_lock(self._state, self.label, self._owner))
-            self._take()
+            wait = Wait(self._patience)
+            held_so_far.enter_context(host_lock(lock_of(self._state, self.label), self.label, self._owner, wait))
+            self._take(wait)
             self._held = held_so_far.pop_all()
         return self
 
@@ -137,8 +139,8 @@ class Remote(abc.ABC):
     def _job_folder(self) -> str:
         return f"{self._root}/{self._job}"
 
-    def _take(self) -> None:
-        for attempt in range(2):
+    def _take(self, wait: Wait) -> None:
+        while True:
             reply = self._ask(_shell.take(self._root, self._job, str(self._owner)), "the device was taken")
             if reply.returncode:
                 raise DeviceError(
@@ -152,10 +154,11 @@ class Remote(abc.ABC):
                 return
             owner = Owner.parse(" ".join(holder))
             # The host's lock is ours, so a holder of this host that does not live left its lock behind.
-            if attempt or owner is None or not owner.is_gone:
-                command = self._remedy(f"rm -r {root}/lock")
-                raise held(self.label, " ".join(holder), f"if that is over, remove its lock: {command}")
-            self._do(_shell.break_lock(root), "taking over a stale lock")
+            if owner and owner.is_gone:
+                self._do(_shell.break_lock(root), "taking over a stale lock")
+            else:
+                hint = f"if that is over, remove its lock: {self._remedy(f'rm -r {root}/lock')}"
+                wait.pause(held(self.label, " ".join(holder), hint), DEVICE_STEP_S)
 
     def _remedy(self, command: str) -> str:
         return f"`{command}` on the device"
@@ -196,10 +199,7 @@ class Remote(abc.ABC):
         )
 
     def _free_bytes(self) -> int | None:
-        reply = self._ask(_shell.free(self._root), "its free space was read")
-        words = reply.lines[-1].split() if reply.lines else []
-        numbers = [int(word) for word in words if word.isdigit()]
-        return numbers[2] * 1024 if len(numbers) >= 3 else None
+        return _facts.read_free_bytes(self._ask(_shell.free(self._root), "its free space was read").lines)
 
     def _end(self) -> str:
         """End the command that ran past its time and say how that went."""

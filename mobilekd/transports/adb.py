@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mobilekd.errors import DeviceError, MissingToolError
-from mobilekd.transport import LatencyKind
+from mobilekd.transport import PATIENT, LatencyKind, Patience
 from mobilekd.transports._remote import Remote
 
 _RETRY_S = 0.3
@@ -44,6 +44,7 @@ class Adb(Remote):
         folder: str = "/data/local/tmp/mobilekd",
         server_port: int | None = None,
         connect_timeout_s: float = 10.0,
+        patience: Patience = PATIENT,
     ) -> None:
         """Name the device; nothing is started yet.
 
@@ -53,8 +54,9 @@ class Adb(Remote):
             folder: Folder on the device that its shell user may write.
             server_port: Port of an adb server apart from the user's own.
             connect_timeout_s: How long an offline device or a refused connection is tried again.
+            patience: With somebody else who holds it.
         """
-        super().__init__(folder=folder, state=state)
+        super().__init__(folder=folder, state=state, patience=patience)
         self._serial = serial or os.environ.get("ANDROID_SERIAL", "")
         self._server_port = server_port
         self._connect_timeout_s = connect_timeout_s

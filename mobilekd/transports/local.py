@@ -1,17 +1,17 @@
 """This host as a device: its own CPU, wall time."""
 
 import contextlib
-import fcntl
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self, TextIO
+from typing import ClassVar, Self
 
 from mobilekd.errors import DeviceError
-from mobilekd.transport import Completed, DeviceFacts, LatencyKind
+from mobilekd.transport import PATIENT, Completed, DeviceFacts, LatencyKind, Patience
 from mobilekd.transports._folder import Folder
+from mobilekd.transports._holding import Owner, Wait, host_lock
 
 
 class Local:
@@ -19,9 +19,10 @@ class Local:
 
     latency_kind: ClassVar[LatencyKind] = "wall"
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, patience: Patience = PATIENT) -> None:
         """Take note of the state folder; everything is kept in root/local."""
         self._root = root / "local"
+        self._patience = patience
         self._stack = contextlib.ExitStack()
         self._folder: Folder | None = None
 
@@ -29,12 +30,10 @@ class Local:
         """Take the machine.
 
         Raises:
-            DeviceError: Another process holds it; its id is named.
+            DeviceError: Another process did not let go of it in time; its id is named.
         """
-        self._root.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            lock = stack.enter_context((self._root / "lock").open("a+"))
-            _take(lock)
+            stack.enter_context(host_lock(self._root / "lock", "this machine", Owner.this(), Wait(self._patience)))
             self._folder = Folder(self._root)
             stack.callback(self._folder.close)
             self._stack = stack.pop_all()
@@ -82,22 +81,6 @@ class Local:
 
 def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "HOME": ".", "LC_ALL": "C"}
-
-
-def _take(lock: TextIO) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as cause:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        raise DeviceError(
-            f"this machine is held by another benchmark, process {holder}",
-            hint="wait until it has ended",
-            code="MKD-505",
-        ) from cause
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
 
 
 def _cpu_fields(cpuinfo: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mobilekd.errors import DeviceError, MissingToolError
-from mobilekd.transport import LatencyKind
+from mobilekd.transport import PATIENT, LatencyKind, Patience
 from mobilekd.transports._remote import Remote
 
 _RETRY_S = 0.3
@@ -47,6 +47,7 @@ class Ssh(Remote):
         folder: str = ".cache/mobilekd-device",
         options: Sequence[str] = (),
         connect_timeout_s: float = 10.0,
+        patience: Patience = PATIENT,
     ) -> None:
         """Name the board; nothing is started yet.
 
@@ -56,11 +57,12 @@ class Ssh(Remote):
             folder: Folder on the board, below the user's home unless it starts with a slash.
             options: More words for ssh, as ("-p", "2222").
             connect_timeout_s: Limit of one try; a connection that is reset is tried again that long.
+            patience: With somebody else who holds it.
 
         Raises:
             DeviceError: The host looks like an option.
         """
-        super().__init__(folder=folder, state=state)
+        super().__init__(folder=folder, state=state, patience=patience)
         if not host or host.startswith("-"):
             raise DeviceError(
                 f"{host!r} is no host for ssh", hint="give a name of ~/.ssh/config, or user@address", code="MKD-502"

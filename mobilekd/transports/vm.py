@@ -17,7 +17,7 @@ from mobilekd.device.guarded import Guarded
 from mobilekd.device.machine import Machine, MachineSpec, qemu_version
 from mobilekd.errors import DeviceError, MissingToolError
 from mobilekd.process import tail
-from mobilekd.transport import Completed, DeviceFacts, LatencyKind
+from mobilekd.transport import PATIENT, Completed, DeviceFacts, LatencyKind, Patience
 from mobilekd.transports._remote import Remote
 from mobilekd.transports.adb import Adb, private_server_env
 from mobilekd.transports.ssh import Ssh
@@ -190,7 +190,9 @@ class AdbServer:
             self._server.stop()
 
 
-def adb_to(machine: Machine, state: Path, *, server_port: int, folder: str = _FOLDER) -> Adb:
+def adb_to(
+    machine: Machine, state: Path, *, server_port: int, folder: str = _FOLDER, patience: Patience = PATIENT
+) -> Adb:
     """Return the adb transport to a running machine."""
     return Adb(
         f"127.0.0.1:{machine.adb_port}",
@@ -198,10 +200,11 @@ def adb_to(machine: Machine, state: Path, *, server_port: int, folder: str = _FO
         folder=folder,
         server_port=server_port,
         connect_timeout_s=_CONNECT_TIMEOUT_S,
+        patience=patience,
     )
 
 
-def ssh_to(machine: Machine, state: Path, *, folder: str = _FOLDER) -> Ssh:
+def ssh_to(machine: Machine, state: Path, *, folder: str = _FOLDER, patience: Patience = PATIENT) -> Ssh:
     """Return the ssh transport to a running machine: nothing of the user's own configuration is read."""
     options = {"UserKnownHostsFile": str(machine.known_hosts), "IdentitiesOnly": "yes", "StrictHostKeyChecking": "yes"}
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
@@ -211,6 +214,7 @@ def ssh_to(machine: Machine, state: Path, *, folder: str = _FOLDER) -> Ssh:
         folder=folder,
         options=("-F", "none", "-i", str(machine.key), "-p", str(machine.ssh_port), *words),
         connect_timeout_s=_CONNECT_TIMEOUT_S,
+        patience=patience,
     )
 
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ from mobilekd.device import web_runtime
 from mobilekd.device.browsers import Browser, is_sandboxed, start_argv
 from mobilekd.device.guarded import Guarded
 from mobilekd.errors import DeviceError
-from mobilekd.transport import Completed, DeviceFacts, LatencyKind
+from mobilekd.transport import PATIENT, Completed, DeviceFacts, LatencyKind, Patience
 from mobilekd.transports._page_server import Hello, PageServer
 from mobilekd.transports.local import Local
 
 _READY_TIMEOUT_S = 90.0
 _LOG_LINES = 5
-_SHORT = "/tmp"  # noqa: S108 - a folder of its own is made in it
 _REMOVE_TRIES, _REMOVE_PAUSE_S = 20, 0.05
 
 
@@ -52,9 +50,9 @@ class Web(Local):
 
     latency_kind: ClassVar[LatencyKind] = "wall"
 
-    def __init__(self, root: Path, browser: Browser, kit: Mapping[str, Path]) -> None:
+    def __init__(self, root: Path, browser: Browser, kit: Mapping[str, Path], patience: Patience = PATIENT) -> None:
         """Take note of the state folder, the browser, and the files of the page."""
-        super().__init__(root)
+        super().__init__(root, patience)
         self._browser = browser
         self._kit = kit
         self._closing = contextlib.ExitStack()
@@ -63,7 +61,7 @@ class Web(Local):
         """Take this host and open the page.
 
         Raises:
-            DeviceError: Another process holds it, or the page was not ready in time.
+            DeviceError: Another process did not let go of it in time, or the page was not ready in time.
         """
         super().__enter__()
         with contextlib.ExitStack() as stack:
@@ -127,10 +125,7 @@ class Web(Local):
         """Start the browser; it ends before the server and the folder do."""
         home = self._held.work / "browser"
         home.mkdir(mode=0o700)
-        # It makes a socket there, whose path may have 108 characters; a user's own TMPDIR can be longer than that.
-        near = _SHORT if os.access(_SHORT, os.W_OK) else None
-        made = tempfile.TemporaryDirectory(prefix="mobilekd-", dir=near, ignore_cleanup_errors=True)
-        short = stack.enter_context(made)
+        short = str(self._held.short())  # it makes a socket there
         # A command line can be read by every user of this host, and the page's address is a secret: a file has it.
         start = home / "start.html"
         start.write_text(f'<meta http-equiv="refresh" content="0; url={self._page.url}{web_runtime.PAGE}">')

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from mobilekd import cli
+from mobilekd.bench import _subject
 from mobilekd.cache import Cache
+from mobilekd.config import load_profile
 from mobilekd.keys import key_of
 from mobilekd.release.reference import HOST
 from tests.benchmarking import small
@@ -120,6 +122,13 @@ def test_two_runtimes_of_one_network_are_compared_by_their_counts(
     assert document["comparison"]["ratio"] == totals[1] / totals[0]
     assert document["comparison"]["verdict"] == "more"
     assert [one["deployment"][:2] for one in document["models"]] == ["A:", "B:"]
+
+
+def test_two_models_of_one_bundle_are_unpacked_by_one_reading_of_it(bundle: Path, tmp_path: Path) -> None:
+    named = [Path(f"{bundle}:{name}") for name in ("onnxruntime-int8", "mnn-int8")]
+    subject = _subject(named, load_profile("android-arm64"), Cache(tmp_path / "cache"), tmp_path)
+    assert [one.name for one in subject.models] == ["A: onnxruntime-int8", "B: mnn-int8"]
+    assert len({one.model.parents[1] for one in subject.models}) == 1
 
 
 def test_a_bundle_with_many_images_is_compared_with_a_lone_file(

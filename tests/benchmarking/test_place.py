@@ -1,5 +1,6 @@
 """Which place is chosen, and what is said where none is there."""
 
+import os
 import platform
 
 import pytest
@@ -175,6 +176,16 @@ def test_what_a_page_can_not_choose_is_refused(settings, device, key) -> None:
         choose(wanted)
 
 
+def test_more_threads_than_this_host_has_cores_are_refused_for_a_page_before_a_browser_is_looked_for() -> None:
+    cores = os.cpu_count() or 1
+    wanted = profile(WEB, BenchmarkSettings(timed_runs=10, threads=cores + 1), transport="web")
+    with pytest.raises(
+        ConfigError, match=rf"^benchmark.threads is {cores + 1}, more than the cores of this host .*"
+    ) as told:
+        choose(wanted)
+    assert told.value.hint == f"--set profile.benchmark.threads={cores}"
+
+
 @pytest.mark.usefixtures("no_programs")
 def test_without_a_browser_the_host_is_left_and_says_why() -> None:
     place = choose(profile(WEB, transport="web"))
@@ -204,5 +215,5 @@ def test_a_named_phone_that_is_not_attached_is_refused_with_those_that_are(fake_
 def test_the_host_is_held_by_one_benchmark_at_a_time(tmp_path) -> None:
     wanted = profile(place="host")
     place = choose(wanted)
-    with open_place(place, wanted, tmp_path), pytest.raises(DeviceError, match="held by another benchmark"):
+    with open_place(place, wanted, tmp_path), pytest.raises(DeviceError, match="this machine is held by process"):
         open_place(place, wanted, tmp_path).__enter__()

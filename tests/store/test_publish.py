@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -51,6 +52,13 @@ def test_a_published_bundle_comes_back_as_it_was(
     assert got.archive == tmp_path / "out" / NAME
     assert got.archive.read_bytes() == archives[0].read_bytes()
     assert [path.name for path in (tmp_path / "out").iterdir()] == [NAME]
+
+
+def test_an_archive_is_published_without_a_temporary_folder_that_a_kill_would_leave(
+    store: ObjectStore, archives: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert published(store, archives[0]).moved
 
 
 def test_publishing_again_changes_nothing(store: ObjectStore, archives: tuple[Path, Path]) -> None:

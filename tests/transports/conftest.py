@@ -1,6 +1,7 @@
 """One booted virtual machine for all tests here, reached by real adb and by real ssh."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ from mobilekd.cache import Cache
 from mobilekd.device import guest
 from mobilekd.device.machine import Machine, MachineSpec
 from mobilekd.errors import MissingToolError
+from mobilekd.transport import Patience
 from mobilekd.transports._remote import Remote
 from mobilekd.transports.vm import AdbServer, adb_to, ssh_to
 from tests.device.tools import need
 
 Reach = Callable[..., Remote]
+HARDLY = Patience(limit_s=0.1)
 
 
 @pytest.fixture(scope="session")
@@ -47,23 +50,25 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def make(kind: str, machine: Machine, adb_port: int) -> Reach:
-    """Make a transport of this kind to the machine, for a folder of it and a state folder of ours."""
+    """Make a transport of this kind to the machine, for a state folder of ours and a folder of the machine."""
     if kind == "adb":
-        return lambda folder, state: adb_to(machine, state, server_port=adb_port, folder=folder)
-    return lambda folder, state: ssh_to(machine, state, folder=folder)
+        return partial(adb_to, machine, server_port=adb_port)
+    return partial(ssh_to, machine)
 
 
 @pytest.fixture(scope="session")
 def device(kind: str, make: Reach, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     """One use of the machine, shared by the tests that only run, push and pull."""
-    with make(f"/data/local/tmp/shared-{kind}", tmp_path_factory.mktemp("state")) as taken:
+    with make(tmp_path_factory.mktemp("state"), folder=f"/data/local/tmp/shared-{kind}") as taken:
         yield taken
 
 
 @pytest.fixture
 def reach(kind: str, make: Reach, tmp_path: Path) -> Reach:
-    """Make a transport that nobody else uses."""
-    return lambda folder=f"/data/local/tmp/own-{kind}": make(folder, tmp_path)
+    """Make a transport that nobody else uses, which hardly waits for one who does."""
+    return lambda folder=f"/data/local/tmp/own-{kind}", patience=HARDLY: make(
+        tmp_path, folder=folder, patience=patience
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mobilekd.errors import DeviceError
+from mobilekd.transport import Patience
 from mobilekd.transports.local import Local
 from tests.device.tools import need
 
@@ -31,13 +32,15 @@ def written(path, text="text", *, mode=0o644):
     return path
 
 
-def child(root, then):
+def child(root, then, patience="Patience()"):
     """Run Python that holds the local device and then does something."""
     code = (
-        f"from mobilekd.transports.local import Local\nfrom pathlib import Path\nwith Local(Path({str(root)!r})) as d:"
+        "import os\nfrom pathlib import Path\nfrom mobilekd.transport import Patience\n"
+        f"from mobilekd.transports.local import Local\nwith Local(Path({str(root)!r}), {patience}) as d:"
     )
-    script = f"import os\n{code}\n{textwrap.indent(then, '    ')}"
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    script = f"{code}\n{textwrap.indent(then, '    ')}"
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def alive(pid):
@@ -145,9 +148,47 @@ def test_working_folder_is_gone_after_use(tmp_path):
     assert sorted(path.name for path in (tmp_path / "state" / "local").iterdir()) == ["lock", "store"]
 
 
-def test_second_benchmark_is_told_who_holds_the_device(tmp_path):
-    with Local(tmp_path), pytest.raises(DeviceError, match=rf"held by another benchmark, process {os.getpid()}$"):
-        Local(tmp_path).__enter__()
+def test_a_second_use_in_one_process_is_refused_at_once(tmp_path):
+    with Local(tmp_path), pytest.raises(DeviceError, match=rf"^this machine is held by process {os.getpid()} on"):
+        Local(tmp_path, Patience(limit_s=1e9)).__enter__()
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the device until a line is written to it."""
+    with child(tmp_path, "print('held', flush=True); input()") as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def test_a_device_of_another_process_is_waited_for_and_told_once(holder, tmp_path):
+    told = []
+
+    def end_it(line):
+        told.append(line)
+        holder.stdin.close()
+
+    with Local(tmp_path, Patience(limit_s=60, say=end_it)) as device:
+        assert sh(device, "echo here").stdout == "here\n"
+    assert [line.partition(" on ")[0] for line in told] == [f"this machine is held by process {holder.pid}"]
+    assert told[0].endswith(": waiting for it, 60 s at most")
+
+
+def test_a_device_that_is_not_let_go_in_time_is_refused(holder, tmp_path):
+    with pytest.raises(DeviceError, match=rf"held by process {holder.pid} on .*; waited 0\.1 s for it$") as caught:
+        Local(tmp_path, Patience(limit_s=0.1)).__enter__()
+    holder.stdin.close()
+    assert caught.value.code == "MKD-505"
+
+
+def test_a_wait_ends_by_ctrl_c_and_leaves_no_folder(tmp_path):
+    with Local(tmp_path):
+        waiting = child(tmp_path, "pass", "Patience(say=lambda line: print(line, flush=True))")
+        assert waiting.stdout.readline().startswith(f"this machine is held by process {os.getpid()}")
+        waiting.send_signal(signal.SIGINT)
+        waiting.communicate(timeout=30)
+        assert waiting.returncode == -signal.SIGINT
+        assert len(list((tmp_path / "local").glob("work-*"))) == 2
 
 
 def test_device_can_be_taken_again_after_its_holder_let_go(tmp_path):

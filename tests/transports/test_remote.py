@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mobilekd.errors import ConfigError, DeviceError
+from mobilekd.transport import Patience
 
 ALL_BYTES = bytes(range(256)) * 1000
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
@@ -173,8 +174,22 @@ def leave_lock(device, folder: str, owner: str) -> str:
 
 def test_a_holder_on_another_host_is_named(reach, device):
     folder = leave_lock(device, "/data/local/tmp/held", "otherhost 4711 1764000000")
-    with pytest.raises(DeviceError, match="held by process 4711 on otherhost since 2025-11-24"):
+    with pytest.raises(DeviceError, match="held by process 4711 on otherhost since 2025-11-24") as caught:
         reach(folder).__enter__()
+    assert f"rm -r {folder}/lock" in caught.value.hint
+
+
+def test_a_holder_on_another_host_is_waited_for(reach, device):
+    folder = leave_lock(device, "/data/local/tmp/ending", "otherhost 4711 1764000000")
+
+    def end_it(line):
+        told.append(line)
+        shell(device, f"rm -r {folder}/lock")
+
+    told: list[str] = []
+    with reach(folder, Patience(limit_s=1, say=end_it)) as own:
+        assert shell(own, "exit 3").returncode == 3
+    assert [line.partition(" is held by ")[2].partition(" since ")[0] for line in told] == ["process 4711 on otherhost"]
 
 
 def test_the_lock_of_a_dead_process_of_this_host_is_taken_over(reach, device):

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from mobilekd.backends.onnxruntime import Onnxruntime
 from mobilekd.benchmarking.running import Running, prepare
 from mobilekd.cache import Cache
 from mobilekd.device import browsers, web_runtime
-from mobilekd.errors import DeviceError, MissingToolError
+from mobilekd.errors import ConfigError, DeviceError, MissingToolError
 from mobilekd.measurement import Measured
+from mobilekd.transports.local import Local
 from mobilekd.transports.web import BrowserFacts, Web
 from tests.backends.tiny import images
 from tests.benchmarking import small
@@ -119,6 +121,12 @@ def test_other_threads_than_the_first_run_s_are_refused(page: Web, tiny: models.
         running.run(replace(job, threads=2))
 
 
+def test_more_threads_than_the_browser_has_cores_are_refused(page: Web, tmp_path: Path) -> None:
+    cores, given = page.facts().cores, {"state": tmp_path, "scratch": tmp_path, "progress": Silent()}
+    with pytest.raises(ConfigError, match=rf"^benchmark.threads is {cores + 1}, .* Chromium [\d.]+ .*: {cores}$"):
+        prepare(page, ["onnxruntime"], threads=cores + 1, cores=(), **given)
+
+
 def test_a_command_of_the_host_runs_on_the_host(page: Web) -> None:
     assert page.run(["uname", "-m"], timeout_s=20).stdout.strip() == os.uname().machine
 
@@ -178,3 +186,22 @@ def test_a_browser_that_never_opens_the_page_is_ended(
         page.__enter__()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_killed_process_leaves_a_temporary_folder_only_until_the_next_use(
+    kit: Mapping[str, Path], tmp_path: Path
+) -> None:
+    script = f"""
+import os, pathlib
+from mobilekd.device import browsers, web_runtime
+from mobilekd.transports.web import Web
+kit = web_runtime.kit(pathlib.Path({str(Cache.default_root() / "devices")!r}), lambda _: None)
+with Web(pathlib.Path({str(tmp_path)!r}), browsers.find_browser(), kit):
+    os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], timeout=120, check=False)
+    (left,) = [note.readlink() for note in (tmp_path / "local").glob("*.short")]
+    assert (killed.returncode, left.is_dir()) == (-signal.SIGKILL, True)
+    with Local(tmp_path):
+        pass
+    assert (left.exists(), sorted(path.name for path in (tmp_path / "local").iterdir())) == (False, ["lock", "store"])

@@ -1,0 +1,45 @@
+"""What a page in a browser can't choose, and what it has no more of than its browser."""
+
+import os
+
+from mobilekd.errors import ConfigError
+from mobilekd.profile import Profile
+
+
+def check_choices(profile: Profile) -> None:
+    """Accept a profile that asks for nothing that no browser of this host gives to a page.
+
+    Raises:
+        ConfigError: It does; the keys are named.
+    """
+    has_not = {"benchmark.cores": profile.benchmark.cores, "device.runner": profile.device.runner != "auto"}
+    if odd := [key for key, is_set in has_not.items() if is_set]:
+        raise ConfigError(
+            f"profile {profile.name} sets {' and '.join(odd)}, and a page can't choose that",
+            hint=f"leave {' and '.join(odd)} out; benchmark.threads counts in a browser, too",
+            code="MKD-233",
+        )
+    # The browser may have fewer: that is known when its page is open, and a build wants to know before it trains.
+    check_threads(profile.benchmark.threads, os.cpu_count() or 1, "this host")
+
+
+def check_threads(threads: int, cores: int, whose: str) -> None:
+    """Accept so many threads of a page.
+
+    Args:
+        threads: `benchmark.threads` of the profile.
+        cores: `hardwareConcurrency` of the browser, or those of its host.
+        whose: For the message, as "Chromium 156.0.8078.108".
+
+    Raises:
+        ConfigError: They are more than the cores, so that they would wait for each other.
+
+    Example:
+        >>> check_threads(2, 2, "Chromium 156")
+    """
+    if threads > cores:
+        raise ConfigError(
+            f"benchmark.threads is {threads}, more than the cores of {whose} that a page can use: {cores}",
+            hint=f"--set profile.benchmark.threads={cores}",
+            code="MKD-233",
+        )
