@@ -25,7 +25,7 @@ from mobilekd.errors import (
     MissingToolError,
     MobilekdError,
 )
-from mobilekd.failures import report_bug, show_failure, show_trouble, show_usage
+from mobilekd.failures import end_as_with_ctrl_c, report_bug, show_failure, show_trouble, show_usage
 from mobilekd.options import (
     AgainstOption,
     BisectOption,
@@ -356,6 +356,7 @@ def common(
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    end_as_with_ctrl_c()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -16,6 +17,18 @@ _SHOWN_CHARACTERS = 400
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR}
 """What a path that the user gave is refused with, whichever command reads or writes it."""
+
+
+def end_as_with_ctrl_c() -> None:
+    """Let a command that CI cancels, or whose terminal closes, end as with Ctrl-C: devices are let go, folders go.
+
+    Not under torchrun: a process that waits for a dead one in a collective would not hear of it, and is to end at once.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored
+            signal.signal(number, signal.default_int_handler)
 
 
 def show_usage(usage: TyperException) -> int:
