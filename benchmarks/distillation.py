@@ -24,7 +24,7 @@ from mobilekd import config
 from mobilekd import pipeline as pipelines
 from mobilekd.artifacts import ParityReport, Student
 from mobilekd.pipeline import BuildResult
-from mobilekd.training.diagnosis import pulls_of
+from mobilekd.training.history import pulls_of
 from mobilekd.workplace import open_workshop
 
 Json = dict[str, Any]
