@@ -77,6 +77,11 @@ def test_a_shipped_pipeline_distils_with_a_tenth_of_the_labels(pipeline: str, ki
     assert loss(load_pipeline(pipeline), kind) == WITH_KD
 
 
+def test_kd_by_default_is_kd_with_a_share_of_nine_tenths_and_temperature_four() -> None:
+    named = Distill(network="timm:resnet10t", temperature=4.0, soft_weight=0.9)
+    assert Distill(network="timm:resnet10t").strategy() == named.strategy()
+
+
 @pytest.mark.parametrize(
     ("method", "told"),
     [("dkd", "0.5 hard + 0.5 dkd(temperature 2)"), ("rkd", "0.5 hard + 0.5 kd(temperature 2) + 1 rkd")],

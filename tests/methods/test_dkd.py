@@ -58,3 +58,7 @@ def test_a_teacher_that_is_certain_gives_finite_terms() -> None:
     target, others = decoupled_kl(tensor([[200.0, 0.0, -200.0]]), tensor([[0.0, 300.0, 0.0]]), tensor([1]), 1.0)
     assert target.isfinite()
     assert others.isfinite()
+
+
+def test_the_default_rises_to_its_full_weight_in_a_twelfth_of_the_run() -> None:
+    assert [Dkd().weight_at(progress) for progress in (0.0, 0.0415, 0.083, 1.0)] == pytest.approx([0.0, 0.5, 1.0, 1.0])
