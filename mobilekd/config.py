@@ -143,7 +143,8 @@ def load_pipeline(name: str, overrides: Sequence[Override] = ()) -> Pipeline:
     head = validate(_PipelineHead, {key: value for key, value in values.items() if key not in tables}, origin)
     _check_stage_names(head, tables, origin)
     given = {"seed": head.seed, "pipeline_name": head.name}
-    stages, refusals, notes = [], [], []
+    stages, refusals = [], []
+    notes: list[str] = []
     for one in head.stages:
         try:
             table, told = without_unused(STAGES.load(one), tables.get(one, {}), origin.below(one))
