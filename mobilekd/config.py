@@ -17,6 +17,7 @@ from mobilekd.plugins import BACKENDS, STAGES, choices
 from mobilekd.profile import Profile
 from mobilekd.stage import Stage
 from mobilekd.toml_file import MOST_LEVELS, is_flat, read_toml
+from mobilekd.unused import without_unused
 from mobilekd.validation import Origin, shown, validate
 
 Kind = Literal["pipelines", "devices"]
@@ -28,12 +29,13 @@ _SHOWN_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The stages of one file of pipelines/, in order, with their options."""
+    """The stages of one file of pipelines/, in order, with their options; `notes`: what of the file does not count."""
 
     name: str
     description: str
     seed: int
     stages: tuple[Stage, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +144,19 @@ def load_pipeline(name: str, overrides: Sequence[Override] = ()) -> Pipeline:
     _check_stage_names(head, tables, origin)
     given = {"seed": head.seed, "pipeline_name": head.name}
     stages, refusals = [], []
+    notes: list[str] = []
     for one in head.stages:
         try:
-            stages.append(_read_stage(one, tables.get(one, {}), given, origin))
+            table, told = without_unused(STAGES.load(one), tables.get(one, {}), origin.below(one))
+            stages.append(_read_stage(one, table, given, origin))
+            notes += told
         except ConfigError as refusal:
             refusals.append(refusal)
     if refusals:
         hints = dict.fromkeys(one.hint for one in refusals if one.hint)
         code = first_code(refusals, ConfigError.exit_code)
         raise ConfigError("\n".join(one.message for one in refusals), hint="; ".join(hints), code=code)
-    return Pipeline(head.name, head.description, head.seed, tuple(stages))
+    return Pipeline(head.name, head.description, head.seed, tuple(stages), tuple(notes))
 
 
 def _read_stage(name: str, table: Mapping[str, Any], given: Mapping[str, Any], origin: Origin) -> Stage:

@@ -103,6 +103,8 @@ def plan(
         ConfigError: The pipeline does not fit together, or data is not there.
     """
     stages, scan = expand(pipeline, profile, until), workshop.scanner().digest
+    for note in pipeline.notes:
+        workshop.watcher.say(note)
     return make_plan(stages, workshop.cache, scan, again, workshop.shared)
 
 

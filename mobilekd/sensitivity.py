@@ -1,5 +1,7 @@
 """The pipeline that ends in a ranking of layers, made from one that builds."""
 
+from dataclasses import replace
+
 from mobilekd.config import Pipeline
 from mobilekd.errors import ConfigError
 from mobilekd.plugins import STAGES
@@ -33,7 +35,7 @@ def with_sensitivity(pipeline: Pipeline, *, images: int | None = None) -> Pipeli
     if images is not None:
         options["images"] = images
     before = (stages[name] for name in names[: names.index(_AFTER) + 1])
-    return Pipeline(pipeline.name, pipeline.description, pipeline.seed, (*before, kind.model_validate(options)))
+    return replace(pipeline, stages=(*before, kind.model_validate(options)))
 
 
 def _options(pipeline: Pipeline, stages: dict[str, Stage], kind: type[Stage]) -> dict[str, object]:

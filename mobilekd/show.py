@@ -59,6 +59,7 @@ def show_plan(planned: Sequence[PlannedStage], *, as_json: bool) -> None:
         for one in stages
     ]
     print_table(("stage", "does", "why", "last time", "size"), rows)
+    _show_outlines(stages)
     unknown = sum(one["last_seconds"] is None for one in runs)
     never = f"; {unknown} of them never ran here, their time is not known" if unknown else ""
     print(f"\n{len(runs)} of {len(stages)} stages run; by the last time about {estimate:.0f} s{never}")
@@ -122,9 +123,17 @@ def _plan_row(one: PlannedStage) -> dict[str, Any]:
         "key": one.key or None,
         "cached": one.entry is not None,
         "why": one.why,
+        "outline": dict(one.stage.outline()),
         "last_seconds": one.last.seconds if one.last else None,
         "last_bytes": one.last.size_bytes if one.last else None,
     }
+
+
+def _show_outlines(stages: Sequence[Row]) -> None:
+    """Show what the stages of a plan say of themselves, below the table."""
+    told = [f"{one['name']}: {'; '.join(one['outline'].values())}" for one in stages if one["outline"]]
+    if told:
+        print("", *told, sep="\n")
 
 
 def _model_cells(parity: Row, latency: Row) -> tuple[str, ...]:

@@ -113,9 +113,24 @@ class Stage(BaseModel, abc.ABC):
         """Return the name in a pipeline file: the module's file name."""
         return cls.__module__.rpartition(".")[2]
 
+    @classmethod
+    def unused(cls, table: Mapping[str, Any], chosen: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the dotted keys of a table that options of the command line leave without a use, each with the reason.
+
+        Args:
+            table: Options of this stage, of the file and of the command line together, not yet checked.
+            chosen: Those of the command line: dotted key -> the option as typed.
+        """
+        del table, chosen
+        return {}
+
     def label(self) -> str:
         """Return the name of this one in a run: the stage name, and what tells it from its siblings."""
         return self.stage_name()
+
+    def outline(self) -> Mapping[str, str]:
+        """Return what a plan says of this stage beside why it runs, a line each; cheap, no imports."""
+        return {}
 
     def for_profile(self, profile: Profile) -> tuple["Stage", ...]:
         """Return the stages that this one becomes for a profile: itself, or one per deployment."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def train_pipeline(pipeline: Pipeline, *, baseline: bool) -> Pipeline:
         stages = [stage for stage in stages if stage.stage_name() != BASELINE]
     elif BASELINE not in names:
         stages.insert(-1, _alone(stages[-1]))
-    return Pipeline(pipeline.name, pipeline.description, pipeline.seed, tuple(stages))
+    return replace(pipeline, stages=tuple(stages))
 
 
 def _alone(distill: Stage) -> Stage:

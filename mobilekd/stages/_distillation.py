@@ -1,5 +1,6 @@
 """Options of a distillation, and the strategy and objective that they give."""
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -106,6 +107,32 @@ class MethodOptions(Stage):
         if self.temperature is not None and not any("temperature" in _fields(part.method) for part in strategy.parts):
             raise ValueError(f"temperature is set, and none of {', '.join(names)} has one; leave it out")
         return self
+
+    @classmethod
+    def unused(cls, table: Mapping[str, Any], chosen: Mapping[str, str]) -> Mapping[str, str]:
+        """Return what was written for other methods than those that are chosen in their place."""
+        options = table.get("method_options", {})
+        if "method" not in chosen or not isinstance(options, dict):
+            return {}
+        rest = {name: value for name, value in table.items() if name not in ("temperature", "method_options")}
+        try:
+            parts = cls.model_validate_json(json.dumps(rest, default=str)).strategy().parts
+        except ValidationError:
+            return {}  # what is wrong is told when all options are read
+        taken = {part.name for part in parts if not part.student}
+        keys = [f"method_options.{name}" for name in options if name in METHODS.names() and name not in taken]
+        if "temperature" in table and not any("temperature" in _fields(part.method) for part in parts):
+            keys.append("temperature")
+        return dict.fromkeys(keys, f"{chosen['method']} has no use for it")
+
+    def outline(self) -> Mapping[str, str]:
+        """Return the loss, and when the teacher runs."""
+        strategy = self.strategy()
+        return {"loss": strategy.describe(), "teacher": strategy.teacher_use(is_cached=self._keeps_answers())}
+
+    def _keeps_answers(self) -> bool:
+        """Return whether what the methods read of the teacher is kept."""
+        return False
 
     def strategy(self) -> Strategy:
         """Return what the options mean together."""

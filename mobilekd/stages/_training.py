@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mobilekd.artifacts import Artifact, Dataset, write_json
 from mobilekd.errors import ConfigError
@@ -100,6 +100,14 @@ class NetworkStage(TrainingStage):
     def _network_is_known(cls, name: str) -> str:
         return check_name(name)
 
+    @model_validator(mode="after")
+    def _is_trained_somewhere(self) -> Self:
+        if self.epochs == 0 and not (self.checkpoint or self.pretrained):
+            name = self.stage_name()
+            told = f"{name}.epochs is 0, and there is neither {name}.checkpoint nor {name}.pretrained"
+            raise ConfigError(told, hint="give the weights of a trained network, or train one", code="MKD-251")
+        return self
+
     def checkpoint_path(self) -> Path | None:
         """Return where the checkpoint lies; None without one."""
         return path_of(self.checkpoint) if self.checkpoint else None
@@ -123,22 +131,12 @@ class NetworkStage(TrainingStage):
         return networks.channels_last(network)
 
     def train_alone(self, inputs: Inputs, context: Context) -> None:
-        """Train with cross-entropy on the labels and write the result.
-
-        Raises:
-            ConfigError: There is neither training nor a trained network.
-        """
+        """Train with cross-entropy on the labels and write the result."""
         from torch.nn.functional import cross_entropy
 
         from mobilekd.training.loop import Run, fit
 
         name = self.stage_name()
-        if self.epochs == 0 and not (self.checkpoint or self.pretrained):
-            raise ConfigError(
-                f"{name}.epochs is 0, and there is neither {name}.checkpoint nor {name}.pretrained",
-                hint="give the weights of a trained network, or train one",
-                code="MKD-251",
-            )
         train, validation, test = open_splits(inputs)
         network = self.build_network(train)
 

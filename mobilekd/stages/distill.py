@@ -52,7 +52,7 @@ class Distill(MethodOptions, NetworkStage):
 
     needs = (Dataset, Teacher)
     makes: ClassVar[type[artifacts.Artifact]] = artifacts.Student
-    version: ClassVar[int] = 4  # 4: the history tells how hard each term pulls
+    version: ClassVar[int] = 5  # 5: beta of dkd is 1, with a ramp
 
     layers: tuple[LayerPair, ...] = ()
     student_stages: tuple[str, ...] = ()
@@ -94,6 +94,13 @@ class Distill(MethodOptions, NetworkStage):
             student_stages=self.student_stages,
             teacher_stages=self.teacher_stages,
         )
+
+    def outline(self) -> Mapping[str, str]:
+        """Return the loss and when the teacher runs; nothing where nothing is trained."""
+        return super().outline() if self.epochs else {}
+
+    def _keeps_answers(self) -> bool:
+        return self.views > 0 and (self.keep_features or not self.strategy().uses_features())
 
     def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
         """Return the digests of the user's modules and checkpoints, those of extra teachers among them."""

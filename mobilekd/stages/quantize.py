@@ -1,5 +1,6 @@
 """Fine-tune the student to int8: calibrate, then train with its own rounding, the teacher kept on."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -39,7 +40,7 @@ class Quantize(CalibrationStage, MethodOptions, TrainingStage):
     needs = (Dataset, Teacher, Student)
     makes = artifacts.QatStudent
     tools: ClassVar[tuple[str, ...]] = (*TrainingStage.tools, "torchao")
-    version: ClassVar[int] = 9  # 9: the history tells how hard each term pulls
+    version: ClassVar[int] = 10  # 10: beta of dkd is 1, with a ramp
 
     epochs: int = Field(default=3, ge=0, le=10000)
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -73,6 +74,10 @@ class Quantize(CalibrationStage, MethodOptions, TrainingStage):
             if part.method.uses_features():
                 raise ValueError(f"method {part.name!r} reads features, and an exported network has logits only")
         return self
+
+    def outline(self) -> Mapping[str, str]:
+        """Return the loss and when the teacher runs; nothing where calibration is all."""
+        return super().outline() if self.epochs else {}
 
     def missing(self) -> tuple[str, ...]:
         """Return the packages that are not installed."""

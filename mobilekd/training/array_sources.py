@@ -13,6 +13,8 @@ from mobilekd.errors import ConfigError
 from mobilekd.training.sources import RESIZE_RULE, Source, square
 
 _NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_NAMED_LABELS = 12
+_LABELS = "classes are numbered 0, 1, 2 without gaps: classes, y_train = numpy.unique(labels, return_inverse=True)"
 
 
 Cifar = Literal["cifar10", "cifar100"]
@@ -27,7 +29,8 @@ def npz(path: Path, size: int, inside: str = "cifar10.npz") -> Source:
     there, classes.
 
     Raises:
-        ConfigError: The file is missing, is no npz, lacks an array, or an array has another shape or type.
+        ConfigError: The file is missing, is no npz, lacks an array, an array has another shape or type, or the labels
+            are not those of two classes or more, without gaps.
     """
     file = path / inside if path.is_dir() else path
     if not file.is_file():
@@ -46,11 +49,8 @@ def npz(path: Path, size: int, inside: str = "cifar10.npz") -> Source:
         ) from cause
     _check_arrays(file, arrays)
     labels = arrays["y_train"].astype(np.int64)
-    classes = arrays.get("classes", np.arange(int(labels.max()) + 1).astype(str))
-    if set(labels.tolist()) != set(range(len(classes))):
-        raise ConfigError(
-            f"{file}: y_train has labels {sorted(set(labels.tolist()))[:12]} for {len(classes)} classes", code="MKD-243"
-        )
+    classes = arrays.get("classes", np.arange(int(labels.max(initial=-1)) + 1).astype(str))
+    _check_labels(file, labels, arrays["y_test"], len(classes))
     train, test = (_resized(arrays[name], size) for name in ("x_train", "x_test"))
     side = arrays["x_train"].shape[1:3]
     return Source(
@@ -113,6 +113,7 @@ def npz_shapes(file: Path) -> ArrayShapes:
     if len(classes) < 2 or len(counts[0]) > len(classes) or not all(counts[0]):
         raise ConfigError(
             f"{file}: y_train has {sum(map(bool, counts[0]))} classes; {max(len(classes), 2)} are needed",
+            hint=_LABELS,
             code="MKD-243",
         )
     return ArrayShapes(classes, shape[1:], tuple(counts[0]), tuple(counts[1]))
@@ -151,6 +152,27 @@ def _check_arrays(file: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
             raise ConfigError(
                 f"{file}: y_{split} is {labels.dtype} {list(labels.shape)}", hint="integers [n]", code="MKD-243"
             )
+
+
+def _check_labels(file: Path, train: NDArray[np.int64], test: NDArray[np.generic], classes: int) -> None:
+    seen, tested = sorted(set(train.tolist())), sorted(set(test.tolist()))
+    if seen != list(range(classes)):
+        raise ConfigError(
+            f"{file}: y_train has labels {_named(seen)} for {classes} classes", hint=_LABELS, code="MKD-243"
+        )
+    if classes < 2:
+        raise ConfigError(
+            f"{file}: y_train has one class; two are needed", hint="add images of what it is not", code="MKD-243"
+        )
+    if strange := [label for label in tested if label not in seen]:
+        raise ConfigError(
+            f"{file}: y_test has labels {_named(strange)}, which y_train has not", hint=_LABELS, code="MKD-243"
+        )
+
+
+def _named(labels: list[int]) -> str:
+    shown = ", ".join(map(str, labels[:_NAMED_LABELS]))
+    return f"{shown} and {len(labels) - _NAMED_LABELS} more" if len(labels) > _NAMED_LABELS else shown
 
 
 def _resized(images: NDArray[np.generic], size: int) -> NDArray[np.uint8]:

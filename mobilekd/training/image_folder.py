@@ -40,9 +40,15 @@ def find_images(root: Path, *, test_share: float = 0.0, seed: int = 0) -> ImageF
         seed: Of that choice.
 
     Raises:
-        ConfigError: A folder is missing, a class is empty, train and val have other classes, there is a val/ beside a
-            `test_share`, or a class has one image and has to be split.
+        ConfigError: It is a file, a folder is missing, a class is empty, train and val have other classes, there is a
+            val/ beside a `test_share`, or a class has one image and has to be split.
     """
+    if root.is_file():
+        raise ConfigError(
+            f"{str(root)!r} is a file, and data.source = 'imagefolder' reads a folder",
+            hint="for arrays in an .npz file: --set data.source=npz" if root.suffix == ".npz" else "give the folder",
+            code="MKD-241",
+        )
     if test_share:
         return _split_folder(root, test_share, seed)
     train, val = _class_folders(root / "train"), _class_folders(root / "val")

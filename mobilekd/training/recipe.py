@@ -16,18 +16,22 @@ class Recipe:
     """How to train.
 
     Attributes:
-        epochs, batch_size: Of all processes and micro-batches together; the last, smaller batch is left out.
+        epochs: Passes over the training images, or over `train_images` of them.
+        batch_size: Images of a step, of all processes and micro-batches together; the last, smaller batch is left out.
         learning_rate: Peak of the schedule; for `base_batch_size` images when that is not 0.
         weight_decay: Of tensors with two axes or more.
         optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
         threads: CPU threads. An option because sums over other numbers of threads round differently.
-        seed: Of shuffling, dropout and, without `views`, augmentation.
+        seed: Of new weights, shuffling, dropout and, without `views`, augmentation.
         train_images: Images of an epoch, another random part in each; 0 means all.
         ema: Decay of a moving average of the parameters, which is validated and stays at the end; 0: none.
-        schedule, warmup: See `lr_factor`.
+        schedule: Of the learning rate, after `warmup`: "cosine" falls to 0; "step" falls to a tenth at 0.625, 0.75 and
+            0.875 of the run; "onecycle" rises along a cosine too, from 0.04, and falls to 4e-6.
+        warmup: Share of the run over which the learning rate rises to its peak.
         base_batch_size: The learning rate is multiplied by batch_size / base_batch_size; 0 leaves it
             (Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.1).
-        accumulation: Micro-batches that a batch is computed in.
+        accumulation: Micro-batches that a batch is split into, to save memory. The batch stays `batch_size` images,
+            where elsewhere the word multiplies it.
         precision: Of the forward pass, by autocast; parameters and optimizer stay fp32. "fp16" needs CUDA.
         compile: torch.compile of the network.
         patience: Stop after so many epochs without a better validation top-1 and keep the best weights; 0: never.

@@ -17,7 +17,7 @@ logits = st.lists(st.floats(-20, 20, width=32), min_size=5, max_size=5)
 
 
 def test_terms_match_hand_worked_values() -> None:
-    terms = Dkd(temperature=1.0).terms(Outputs(STUDENT), Outputs(TEACHER), batch(labels=[0]), None)
+    terms = Dkd(temperature=1.0, beta=8.0).terms(Outputs(STUDENT), Outputs(TEACHER), batch(labels=[0]), None)
     # ½ ln(½ / ¼) + ½ ln(½ / ¾), and of the others (½, ½) against (⅓, ⅔), times 8.
     assert terms["target"].item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3), abs=1e-6)
     assert terms["non_target"].item() == pytest.approx(8 * (0.5 * math.log(1.5) + 0.5 * math.log(0.75)), abs=1e-6)
@@ -58,3 +58,7 @@ def test_a_teacher_that_is_certain_gives_finite_terms() -> None:
     target, others = decoupled_kl(tensor([[200.0, 0.0, -200.0]]), tensor([[0.0, 300.0, 0.0]]), tensor([1]), 1.0)
     assert target.isfinite()
     assert others.isfinite()
+
+
+def test_the_default_rises_to_its_full_weight_in_a_twelfth_of_the_run() -> None:
+    assert [Dkd().weight_at(progress) for progress in (0.0, 0.0415, 0.083, 1.0)] == pytest.approx([0.0, 0.5, 1.0, 1.0])

@@ -125,6 +125,34 @@ def test_an_npz_of_floats_is_refused(tmp_path) -> None:
         array_sources.npz(tmp_path / "d.npz", 8)
 
 
+LABELS = [
+    ({"y_train": np.zeros(20, int), "y_test": np.zeros(8, int)}, "y_train has one class; two are needed"),
+    ({"y_train": np.array([0, 1, 5, 0] * 5)}, "y_train has labels 0, 1, 5 for 6 classes"),
+    ({"y_train": np.array([-1, 0, 1, 2] * 5)}, "y_train has labels -1, 0, 1, 2 for 3 classes"),
+    ({"y_train": np.full(20, -1)}, "y_train has labels -1 for 0 classes"),
+    (
+        {"y_train": np.arange(20), "classes": np.array(["a", "b"])},
+        "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 8 more for 2",
+    ),
+    ({"y_test": np.arange(8)}, "y_test has labels 4, 5, 6, 7, which y_train has not"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "told"), LABELS)
+def test_labels_of_an_npz_that_are_not_those_of_its_classes_are_refused(tmp_path, arrays, told: str) -> None:
+    np.savez(tmp_path / "d.npz", **{**npz_arrays(), **arrays})
+    with pytest.raises(ConfigError, match=told) as caught:
+        array_sources.npz(tmp_path / "d.npz", 8)
+    assert caught.value.hint
+
+
+def test_an_npz_in_the_place_of_a_folder_is_told_with_its_source(tmp_path) -> None:
+    np.savez(tmp_path / "d.npz", **npz_arrays())
+    with pytest.raises(ConfigError, match=r"d\.npz' is a file, and data\.source = 'imagefolder'") as caught:
+        Data(source="imagefolder", path=str(tmp_path / "d.npz")).sources(str)
+    assert caught.value.hint == "for arrays in an .npz file: --set data.source=npz"
+
+
 def test_a_file_that_is_no_npz_is_told(tmp_path) -> None:
     (tmp_path / "d.npz").write_bytes(b"PK\x03\x04 no zip")
     with pytest.raises(ConfigError, match="is no npz file"):
