@@ -13,9 +13,11 @@ from mobilekd.artifacts import Dataset, Teacher, digest_file
 from mobilekd.methods.kd import Kd
 from mobilekd.paths import path_of
 from mobilekd.stage import GIVEN, Context, Inputs
+from mobilekd.stages._curves import curves
 from mobilekd.stages._distillation import ExtraTeacher, LayerPair, MethodOptions
+from mobilekd.stages._rehearsal import Rehearsal
 from mobilekd.stages._soft_labels import SoftLabelStore, open_store
-from mobilekd.stages._training import NetworkStage, curves, load_network, open_splits, write_result
+from mobilekd.stages._training import NetworkStage, load_network, open_splits, write_result
 from mobilekd.training.diagnosis import terms_of
 from mobilekd.training.networks import source_files
 from mobilekd.training.strategy import Combine, Part, Strategy
@@ -107,6 +109,15 @@ class Distill(MethodOptions, NetworkStage):
         """Return the options without the places of checkpoints."""
         extra = [{**one.model_dump(mode="json"), "checkpoint": GIVEN} for one in self.extra_teachers]
         return {**super().recorded_options(), "extra_teachers": extra}
+
+    def try_networks(self, rehearsal: Rehearsal) -> None:
+        """Build all networks but a teacher that is asked for logits alone, and read the modules that are named."""
+        strategy = self.strategy()
+        for one in self.extra_teachers:
+            rehearsal.network(one.network, path_of(one.checkpoint))
+        student = rehearsal.network(self.network, self.checkpoint_path())
+        if strategy.uses_features():
+            rehearsal.taps(student, strategy)
 
     def run(self, inputs: Inputs, context: Context) -> None:
         """Train; the teacher sees the very pixels that the student sees."""
