@@ -1,7 +1,7 @@
 """Train the student from what the teacher answers and computes."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -17,7 +17,8 @@ from mobilekd.stages._curves import curves
 from mobilekd.stages._distillation import ExtraTeacher, LayerPair, MethodOptions
 from mobilekd.stages._rehearsal import Rehearsal
 from mobilekd.stages._soft_labels import SoftLabelStore, open_store
-from mobilekd.stages._training import NetworkStage, load_network, open_splits, write_result
+from mobilekd.stages._teachers import judged
+from mobilekd.stages._training import NetworkStage, load_network, network_facts, open_splits, write_result
 from mobilekd.training.diagnosis import terms_of
 from mobilekd.training.networks import source_files
 from mobilekd.training.strategy import Combine, Part, Strategy
@@ -54,7 +55,7 @@ class Distill(MethodOptions, NetworkStage):
 
     needs = (Dataset, Teacher)
     makes: ClassVar[type[artifacts.Artifact]] = artifacts.Student
-    version: ClassVar[int] = 4  # 4: the history tells how hard each term pulls
+    version: ClassVar[int] = 5  # 5: network.json names the teacher, and what extra teachers are worth
 
     layers: tuple[LayerPair, ...] = ()
     student_stages: tuple[str, ...] = ()
@@ -130,6 +131,8 @@ class Distill(MethodOptions, NetworkStage):
         store = open_store(self, context, inputs, splits[0], self.soft_label_top)
         teachers = self._teachers(inputs, splits[0], store)
         teacher_metrics = _metrics(inputs.newest(Teacher).path)
+        learned_from = {"teacher": network_facts(inputs.newest(Teacher))["network"]}
+        learned_from |= self._judge(learned_from["teacher"], teachers, splits[1], context)
         tops: list[float | None] = []
         for generation in range(self.generations):
             network = self.build_network(splits[0], generation=generation)
@@ -146,7 +149,7 @@ class Distill(MethodOptions, NetworkStage):
             store.tell()
             tops.append(history[-1].get("top1") if history else None)
             teachers, strategy = (TeacherNetwork(network),), strategy.born_again()
-        facts = self._facts(teacher_metrics, len(splits[0].facts.classes))
+        facts = self._facts(teacher_metrics, len(splits[0].facts.classes)) | learned_from
         facts |= {"top1_of_generations": tops} if self.generations > 1 else {}
         write_result(context.out, network, facts=facts, history=history, test=splits[2])
         write_diagnoses(context.out / FILE, self._diagnoses(history, teacher_metrics, _metrics(context.out)))
@@ -183,6 +186,18 @@ class Distill(MethodOptions, NetworkStage):
         soft = [None if has_features and not index else store.of(digest) for index, digest in enumerate(digests)]
         first, *others = (TeacherNetwork(*one) for one in zip(built, weights, soft, strict=True))
         return replace(first, features=kept), *others
+
+    def _judge(
+        self, first: str, teachers: "Sequence[TeacherNetwork]", validation: "Images", context: Context
+    ) -> dict[str, object]:
+        """Say what several teachers are worth and return it; one alone was judged by its own stage."""
+        if not self.extra_teachers:
+            return {}
+        names = (first, *(one.network for one in self.extra_teachers))
+        found = judged(names, teachers, validation, self.combine)
+        for line in found.told():
+            context.progress.say(f"{self.stage_name()}: {line}")
+        return found.facts()
 
     def _diagnoses(self, history: "History", teacher: Metrics, student: Metrics) -> "list[Diagnosis]":
         from mobilekd.training.diagnosis import DistillFacts, diagnose
