@@ -23,7 +23,7 @@ from mobilekd.stages.teacher import Teacher
 from mobilekd.training.data import SPLITS, DatasetFacts, open_split, write_facts
 from mobilekd.training.objective import TeacherNetwork
 from tests.toys import Silent
-from tests.training.nets import Says, wide
+from tests.training.nets import Says, narrow, wide
 
 NARROW, WIDE = "python:tests.training.nets:narrow", "python:tests.training.nets:wide"
 FEW = {"epochs": 1, "batch_size": 8, "threads": 1, "shift_pixels": 1}
@@ -212,12 +212,12 @@ def test_two_teachers_train_one_student(folder, data, teacher, tmp_path) -> None
 def test_an_extra_teacher_that_is_no_better_than_a_guess_is_told_with_what_to_look_at(
     folder, data, teacher, tmp_path
 ) -> None:
-    state = {name: torch.zeros_like(value) for name, value in wide().state_dict().items()}
+    state = {name: torch.zeros_like(value) for name, value in narrow().state_dict().items()}
     torch.save(state, tmp_path / "guesses.pt")  # the first class for every image, a third of them
-    stage = distill(extra_teachers=[{"network": WIDE, "checkpoint": str(tmp_path / "guesses.pt")}])
+    stage = distill(extra_teachers=[{"network": NARROW, "checkpoint": str(tmp_path / "guesses.pt")}])
     artifact, silent = made(stage, folder / "guess", data, teacher)
     assert facts(artifact)["extra_teachers_top1"] == pytest.approx([1 / 3])
-    (told,) = [line for line in silent.lines if f"warning: teacher {WIDE} has 33.33%" in line]
+    (told,) = [line for line in silent.lines if f"warning: teacher {NARROW} has 33.33%" in line]
     assert "order of its classes" in told
 
 

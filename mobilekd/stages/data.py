@@ -92,7 +92,7 @@ class Data(Stage):
             return len(image_folder.class_names(path, test_share=self.test_share))
         inside = "cifar10.npz" if self.source == "npz" else f"{self.source}.npz"
         file = path / inside if path.is_dir() else path
-        if file.is_file():
+        if self.source == "npz" or file.is_file():
             return len(array_sources.npz_shapes(file).classes)
         return {"cifar10": 10, "cifar100": 100}[self.source]
 
