@@ -381,7 +381,9 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as bug:  # noqa: BLE001 - the one place: a bug of ours must not end in a page of traceback
         return report_bug(bug)
     if code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code
-        said = "interrupted; repeat the command: a build goes on from the last finished stage"
+        said = (
+            "interrupted; repeat the command: it goes on from the last finished stage, a training from its checkpoint"
+        )
         print(f"{said} [{CODE_INTERRUPTED}]", file=sys.stderr)
     return code
 

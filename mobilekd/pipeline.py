@@ -12,7 +12,17 @@ from mobilekd.config import Pipeline
 from mobilekd.entry import Entry
 from mobilekd.errors import MissingToolError, MobilekdError, StageError, first_code
 from mobilekd.keys import key_of, key_parts
-from mobilekd.plan import ONCE, Again, PlannedStage, artifact, check_tools, make_plan, reuse_note, why_not_cached
+from mobilekd.plan import (
+    ONCE,
+    Again,
+    PlannedStage,
+    artifact,
+    check_tools,
+    make_plan,
+    rehearse,
+    reuse_note,
+    why_not_cached,
+)
 from mobilekd.processes import Runner, run_here
 from mobilekd.profile import Profile
 from mobilekd.scan import Scanner
@@ -117,7 +127,7 @@ def build(
     deployment that can't be converted leaves the others made and cached.
 
     Raises:
-        ConfigError: Found before anything runs: wiring, data.
+        ConfigError: Found before anything runs: wiring, data, networks, checkpoints.
         MissingToolError: Found before anything runs: all tools that are missing.
         StageError: A stage failed; if several did, the message names each.
     """
@@ -125,6 +135,7 @@ def build(
     with workshop.cache.in_use():
         planned = plan(pipeline, profile, workshop, until=until, again=again)
         check_tools(planned)
+        rehearse(planned)
         run = _Run(workshop, workshop.scanner().digest, again)
         for one in planned:
             run.step(one)

@@ -8,10 +8,10 @@ from typing import Any
 from mobilekd.artifacts import Artifact
 from mobilekd.cache import Cache
 from mobilekd.entry import Entry
-from mobilekd.errors import MissingToolError
+from mobilekd.errors import ConfigError, MissingToolError
 from mobilekd.keys import differences, key_of, key_parts, made_by
 from mobilekd.shared_cache import HIT, UNSHARED, SharedCache
-from mobilekd.stage import Inputs, Stage
+from mobilekd.stage import Ahead, Inputs, Stage
 from mobilekd.wiring import reads
 
 _SHOWN_DIFFERENCES = 3
@@ -101,6 +101,30 @@ def check_tools(planned: Sequence[PlannedStage]) -> None:
         raise MissingToolError(
             "\n".join(told), hint="mobilekd doctor shows all that is installed and what is not", code="MKD-307"
         )
+
+
+def rehearse(planned: Sequence[PlannedStage]) -> None:
+    """Accept a plan whose stages, of those that will run, find no fault in what they can try beforehand.
+
+    Raises:
+        ConfigError: All that was found, a line each.
+    """
+    before: list[Ahead] = []
+    failures: list[ConfigError] = []
+    stages_of: dict[str, list[str]] = {}
+    for one in planned:
+        try:
+            if one.entry is None:
+                one.stage.rehearse(before)
+        except ConfigError as failure:
+            failures.append(failure)
+            stages_of.setdefault(failure.message, []).append(one.stage.label())
+        is_here = one.entry is not None and not one.is_shared
+        before.append(Ahead(one.stage, artifact(one.stage, one.entry) if one.entry and is_here else None))
+    if failures:
+        told = "\n".join(f"{', '.join(labels)}: {message}" for message, labels in stages_of.items())
+        hints = dict.fromkeys(failure.hint for failure in failures if failure.hint)
+        raise ConfigError(told, hint="; ".join(hints), code=failures[0].code) from failures[0]
 
 
 def artifact(stage: Stage, entry: Entry) -> Artifact:

@@ -79,6 +79,14 @@ class Inputs:
         return iter(self._made)
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A stage that comes before another one, as a build finds it; `made` is None where it is not in the cache."""
+
+    stage: "Stage"
+    made: Artifact | None
+
+
 class Stage(BaseModel, abc.ABC):
     """One step of a pipeline. Its fields are its options, and all that can change its output.
 
@@ -144,6 +152,19 @@ class Stage(BaseModel, abc.ABC):
     def missing(self) -> tuple[str, ...]:
         """Return what is not there to run this stage, a line each with the command that mends it; cheap, no imports."""
         return ()
+
+    def rehearse(self, before: Sequence[Ahead]) -> None:
+        """Try in a second or two what `run` would fail at; called before the first stage, of each that is not cached.
+
+        What can't be known before the stages in front have run is left to `run`.
+
+        Args:
+            before: The stages in front of this one, in order.
+
+        Raises:
+            ConfigError: The one that `run` would raise.
+        """
+        del before
 
     def sources(self, scan: Callable[[Path], str]) -> Mapping[str, str]:
         """Return digests of what this stage reads beside its inputs: data folders, checkpoints, code of the user.

@@ -17,11 +17,7 @@ from mobilekd.training.diagnosis import Diagnosis
 
 LAST, BASELINE = "distill", "alone"
 
-_ROLES: tuple[tuple[str, str, type[Artifact]], ...] = (
-    ("teacher", "teacher", Teacher),
-    ("student alone", BASELINE, Baseline),
-    ("student distilled", LAST, Student),
-)
+_STUDENTS: tuple[tuple[type[Artifact], str], ...] = ((Baseline, "student alone"), (Student, "student distilled"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +123,12 @@ def _alone(distill: Stage) -> Stage:
 def train_result(result: BuildResult) -> dict[str, Any]:
     """Return what `mobilekd train --json` prints.
 
-    {"pipeline", "seconds", "networks": [{"role", "network", "top1_test", "top1_validation", "parameters", "seconds",
-    "cached", "path"}], "student_weights", "diagnoses": [{"code", "cause", "evidence", "next_step"}]}; seconds of a
-    network are those of its training, in this run or in the one that it was kept from.
+    {"pipeline", "seconds", "networks": [{"role", "network", "taught_by", "top1_test", "top1_validation", "parameters",
+    "seconds", "cached", "path"}], "student_weights", "diagnoses": [{"code", "cause", "evidence", "next_step"}]}; the
+    role of a teacher is the name of its stage, as "teacher" or "assistant"; taught_by has the network that a distilled
+    one learned from, else null; seconds are those of the training, in this run or in the one that it was kept from.
     """
-    records = {one.name: one for one in result.stages}
-    networks = [_row(role, records[stage]) for role, stage, kind in _ROLES if result.newest(kind) and stage in records]
+    networks = [_row(role, one) for role, one in _trained(result)]
     return {
         "pipeline": result.pipeline.name,
         "seconds": round(result.seconds, 3),
@@ -142,12 +138,21 @@ def train_result(result: BuildResult) -> dict[str, Any]:
     }
 
 
+def _trained(result: BuildResult) -> list[tuple[str, StageRecord]]:
+    """Return every network with its role, teachers before students, each in the order in which they were trained."""
+    pairs = list(zip(result.stages, result.made, strict=True))
+    teachers = [(record.name, record) for record, made in pairs if isinstance(made, Teacher)]
+    students = [(role, record) for kind, role in _STUDENTS for record, made in pairs if isinstance(made, kind)]
+    return [*teachers, *students]
+
+
 def _row(role: str, record: StageRecord) -> dict[str, Any]:
     folder = record.entry.path
-    metrics = read_json(folder / "metrics.json")
+    metrics, facts = (read_json(folder / name) for name in ("metrics.json", "network.json"))
     return {
         "role": role,
-        "network": read_json(folder / "network.json")["network"],
+        "network": facts["network"],
+        "taught_by": facts.get("teacher"),
         **{key: metrics.get(key) for key in ("top1_test", "top1_validation", "parameters")},
         "seconds": round(record.entry.seconds, 3),
         "cached": record.cached,

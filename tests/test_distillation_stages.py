@@ -14,14 +14,16 @@ from mobilekd import artifacts
 from mobilekd.artifacts import Artifact, Baseline, Dataset, MadeBy, Student, digest_tree
 from mobilekd.errors import StageError
 from mobilekd.stage import Context, Inputs, Stage
+from mobilekd.stages._teachers import judged
 from mobilekd.stages.alone import Alone
 from mobilekd.stages.assistant import Assistant
 from mobilekd.stages.distill import Distill
 from mobilekd.stages.quantize import Quantize
 from mobilekd.stages.teacher import Teacher
-from mobilekd.training.data import SPLITS, DatasetFacts, write_facts
+from mobilekd.training.data import SPLITS, DatasetFacts, open_split, write_facts
+from mobilekd.training.objective import TeacherNetwork
 from tests.toys import Silent
-from tests.training.nets import wide
+from tests.training.nets import Says, narrow, wide
 
 NARROW, WIDE = "python:tests.training.nets:narrow", "python:tests.training.nets:wide"
 FEW = {"epochs": 1, "batch_size": 8, "threads": 1, "shift_pixels": 1}
@@ -88,10 +90,19 @@ def test_quantization_is_trained_in_fp32_without_a_compiler(options, told) -> No
         Quantize(**options)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this host has a CUDA device")
+WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="this host has a CUDA device")
+
+
+@WITHOUT_CUDA
 def test_cuda_that_is_not_there_is_told_before_anything_runs() -> None:
     (told,) = distill(device="cuda").missing()
     assert told == "device is 'cuda', and torch finds no CUDA device; set device = 'cpu' or 'auto'"
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("auto", marks=WITHOUT_CUDA)])
+def test_fp16_without_cuda_is_told_before_anything_runs(device: str) -> None:
+    (told,) = distill(device=device, precision="fp16").missing()
+    assert told == "precision is 'fp16' on cpu; set precision = 'bf16', or use a CUDA device"
 
 
 def test_the_default_recipe_is_that_of_before() -> None:
@@ -194,7 +205,28 @@ def test_two_teachers_train_one_student(folder, data, teacher, tmp_path) -> None
     extra = {"network": WIDE, "checkpoint": str(tmp_path / "second.pt")}
     stage = distill(extra_teachers=[extra], combine="confidence")
     artifact, _ = made(stage, folder / "two", data, teacher)
-    assert facts(artifact)["extra_teachers"] == [WIDE]
+    known = facts(artifact)
+    assert (known["extra_teachers"], known["teacher"]) == ([WIDE], WIDE)
+
+
+def test_an_extra_teacher_that_is_no_better_than_a_guess_is_told_with_what_to_look_at(
+    folder, data, teacher, tmp_path
+) -> None:
+    state = {name: torch.zeros_like(value) for name, value in narrow().state_dict().items()}
+    torch.save(state, tmp_path / "guesses.pt")  # the first class for every image, a third of them
+    stage = distill(extra_teachers=[{"network": NARROW, "checkpoint": str(tmp_path / "guesses.pt")}])
+    artifact, silent = made(stage, folder / "guess", data, teacher)
+    assert facts(artifact)["extra_teachers_top1"] == pytest.approx([1 / 3])
+    (told,) = [line for line in silent.lines if f"warning: teacher {NARROW} has 33.33%" in line]
+    assert "order of its classes" in told
+
+
+def test_the_worth_of_teachers_together_is_that_of_their_combined_logits(data) -> None:
+    first, second = TeacherNetwork(Says(4.0, 0.0, 0.0)), TeacherNetwork(Says(0.0, 6.0, 0.0))
+    validation = open_split(data.path, "calibration")
+    few = replace(validation, images=validation.images[:4], labels=np.array([1, 1, 1, 0]))
+    found = judged(("a", "b"), (first, second), few, "mean")
+    assert (found.top1, found.together, found.largest_class) == ((0.25, 0.75), 0.75, 0.75)
 
 
 def test_a_teacher_of_which_views_come_again_is_remembered(folder, data, teacher) -> None:

@@ -169,6 +169,27 @@ def test_json_tells_the_networks_the_weights_and_the_diagnoses(trained, capfd: p
     ]
 
 
+class Assist(Teach):
+    needs = (Data.makes, Teacher)
+    top1 = 0.97
+
+    @classmethod
+    def stage_name(cls) -> str:
+        return "assistant"
+
+
+def test_every_teacher_has_a_row_with_the_name_of_its_stage(monkeypatch, capfd: pytest.CaptureFixture[str]) -> None:
+    stages = (Data(), Teach(), Assist(network="timm:resnet10t"), Distill(network="timm:small"))
+    monkeypatch.setattr(config, "load_pipeline", lambda *_: Pipeline("toy", "", 0, stages))
+    assert cli.run(["train", "--json"]) == 0
+    rows = [(one["role"], one["network"], one["top1_test"]) for one in json.loads(capfd.readouterr().out)["networks"]]
+    assert rows == [
+        ("teacher", "timm:resnet18", 0.99),
+        ("assistant", "timm:resnet10t", 0.97),
+        ("student distilled", "timm:small", 0.9),
+    ]
+
+
 def test_the_table_says_what_comes_from_the_cache(trained, capfd: pytest.CaptureFixture[str]) -> None:
     cli.run(["train"])
     capfd.readouterr()

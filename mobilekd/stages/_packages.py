@@ -10,11 +10,14 @@ def missing_packages(extra: str, modules: Sequence[str]) -> tuple[str, ...]:
     return (f"not installed: {', '.join(absent)}; run: pip install 'mobilekd[{extra}]'",) if absent else ()
 
 
-def missing_cuda(device: str) -> tuple[str, ...]:
-    """Return one line where CUDA is asked for and torch finds no such device; else torch is not imported."""
-    if device != "cuda":
+def missing_cuda(device: str, precision: str = "fp32") -> tuple[str, ...]:
+    """Return one line where CUDA, or fp16, which needs it, is asked for and not there; else torch is not imported."""
+    narrow = "precision is 'fp16' on cpu; set precision = 'bf16', or use a CUDA device"
+    if device == "cpu":
+        return (narrow,) if precision == "fp16" else ()
+    if device != "cuda" and precision != "fp16":
         return ()
     import torch
 
     absent = "device is 'cuda', and torch finds no CUDA device; set device = 'cpu' or 'auto'"
-    return () if torch.cuda.is_available() else (absent,)
+    return () if torch.cuda.is_available() else (absent if device == "cuda" else narrow,)

@@ -1,8 +1,7 @@
 """Options and files that the training stages share."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -12,8 +11,10 @@ from pydantic import Field, field_validator, model_validator
 from mobilekd.artifacts import Artifact, Dataset, write_json
 from mobilekd.errors import ConfigError
 from mobilekd.paths import path_of
-from mobilekd.stage import Context, Inputs, Stage
+from mobilekd.stage import Ahead, Context, Inputs, Stage
+from mobilekd.stages._curves import curves
 from mobilekd.stages._packages import missing_cuda, missing_packages
+from mobilekd.stages._rehearsal import Rehearsal, rehearsal
 from mobilekd.training.networks import check_name, source_files
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from mobilekd.method import Batch
     from mobilekd.training.data import Images
     from mobilekd.training.loop import History, Recipe
-    from mobilekd.training.tensorboard import TensorboardWatch
 
 _SEEN_IMAGES = 2048
 
@@ -68,7 +68,7 @@ class TrainingStage(Stage):
     def missing(self) -> tuple[str, ...]:
         """Return the packages of the `train` extra that are not installed, or the device that is not there."""
         packages = ("torch", "timm", "torchvision", "safetensors", "PIL", "sklearn")
-        return missing_packages("train", packages) or missing_cuda(self.device)
+        return missing_packages("train", packages) or missing_cuda(self.device, self.precision)
 
     def recipe(self) -> "Recipe":
         """Return the training options as the loop takes them."""
@@ -117,6 +117,15 @@ class NetworkStage(TrainingStage):
         files = source_files(self.network, self.checkpoint_path())
         return {name: scan(path) for name, path in files.items()}
 
+    def rehearse(self, before: Sequence[Ahead]) -> None:
+        """Try the networks, where the data are known."""
+        if found := rehearsal(before):
+            self.try_networks(found)
+
+    def try_networks(self, rehearsal: Rehearsal) -> None:
+        """Build the network, load its checkpoint, and give it two empty images."""
+        rehearsal.network(self.network, self.checkpoint_path())
+
     def build_network(self, images: "Images", *, generation: int = 0) -> "nn.Module":
         """Return the network, checked against the data; its new weights are seeded with seed + generation."""
         import torch
@@ -157,19 +166,6 @@ def open_splits(inputs: Inputs) -> "tuple[Images, Images, Images]":
 
     folder = inputs.newest(Dataset).path
     return open_split(folder, "train"), open_split(folder, "calibration"), open_split(folder, "test")
-
-
-@contextmanager
-def curves(context: Context, name: str, teacher_top1: float | None = None) -> "Iterator[TensorboardWatch | None]":
-    """Give what writes a run's curves, where the user asked for them."""
-    from mobilekd.training.tensorboard import tensorboard_watch
-
-    watch = tensorboard_watch(context.events, name, context.progress, teacher_top1=teacher_top1)
-    try:
-        yield watch
-    finally:
-        if watch is not None:
-            watch.close()
 
 
 def write_result(

@@ -77,6 +77,25 @@ class Data(Stage):
         """Return no digest of a folder that the first build downloads into: it is not there before."""
         return {} if self.download else dict(sources)
 
+    def class_count(self) -> int:
+        """Return the number of classes, from names and labels alone: no image is read.
+
+        Raises:
+            ConfigError: The data are not there or damaged.
+        """
+        from mobilekd.training import array_sources, image_folder
+
+        if self.source == "digits":
+            return 10
+        path = self._path()
+        if self.source == "imagefolder":
+            return len(image_folder.class_names(path, test_share=self.test_share))
+        inside = "cifar10.npz" if self.source == "npz" else f"{self.source}.npz"
+        file = path / inside if path.is_dir() else path
+        if self.source == "npz" or file.is_file():
+            return len(array_sources.npz_shapes(file).classes)
+        return {"cifar10": 10, "cifar100": 100}[self.source]
+
     def run(self, inputs: Inputs, context: Context) -> None:
         """Write the three splits and dataset.json."""
         import numpy as np

@@ -1,7 +1,7 @@
 """Train the student from what the teacher answers and computes."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -13,9 +13,12 @@ from mobilekd.artifacts import Dataset, Teacher, digest_file
 from mobilekd.methods.kd import Kd
 from mobilekd.paths import path_of
 from mobilekd.stage import GIVEN, Context, Inputs
+from mobilekd.stages._curves import curves
 from mobilekd.stages._distillation import ExtraTeacher, LayerPair, MethodOptions
+from mobilekd.stages._rehearsal import Rehearsal
 from mobilekd.stages._soft_labels import SoftLabelStore, open_store
-from mobilekd.stages._training import NetworkStage, curves, load_network, open_splits, write_result
+from mobilekd.stages._teachers import judged
+from mobilekd.stages._training import NetworkStage, load_network, network_facts, open_splits, write_result
 from mobilekd.training.history import terms_of
 from mobilekd.training.networks import source_files
 from mobilekd.training.strategy import Combine, Part, Strategy
@@ -52,7 +55,7 @@ class Distill(MethodOptions, NetworkStage):
 
     needs = (Dataset, Teacher)
     makes: ClassVar[type[artifacts.Artifact]] = artifacts.Student
-    version: ClassVar[int] = 5  # 5: beta of dkd is 1, with a ramp
+    version: ClassVar[int] = 6  # 6: beta of dkd is 1; network.json names the teacher, and what extra teachers are worth
 
     layers: tuple[LayerPair, ...] = ()
     student_stages: tuple[str, ...] = ()
@@ -115,6 +118,15 @@ class Distill(MethodOptions, NetworkStage):
         extra = [{**one.model_dump(mode="json"), "checkpoint": GIVEN} for one in self.extra_teachers]
         return {**super().recorded_options(), "extra_teachers": extra}
 
+    def try_networks(self, rehearsal: Rehearsal) -> None:
+        """Build all networks but a teacher that is asked for logits alone, and read the modules that are named."""
+        strategy = self.strategy()
+        for one in self.extra_teachers:
+            rehearsal.network(one.network, path_of(one.checkpoint))
+        student = rehearsal.network(self.network, self.checkpoint_path())
+        if strategy.uses_features():
+            rehearsal.taps(student, strategy)
+
     def run(self, inputs: Inputs, context: Context) -> None:
         """Train; the teacher sees the very pixels that the student sees."""
         from mobilekd.training.diagnosis import FILE, write_diagnoses
@@ -126,6 +138,8 @@ class Distill(MethodOptions, NetworkStage):
         store = open_store(self, context, inputs, splits[0], self.soft_label_top)
         teachers = self._teachers(inputs, splits[0], store)
         teacher_metrics = _metrics(inputs.newest(Teacher).path)
+        learned_from = {"teacher": network_facts(inputs.newest(Teacher))["network"]}
+        learned_from |= self._judge(learned_from["teacher"], teachers, splits[1], context)
         tops: list[float | None] = []
         for generation in range(self.generations):
             network = self.build_network(splits[0], generation=generation)
@@ -142,7 +156,7 @@ class Distill(MethodOptions, NetworkStage):
             store.tell()
             tops.append(history[-1].get("top1") if history else None)
             teachers, strategy = (TeacherNetwork(network),), strategy.born_again()
-        facts = self._facts(teacher_metrics, len(splits[0].facts.classes))
+        facts = self._facts(teacher_metrics, len(splits[0].facts.classes)) | learned_from
         facts |= {"top1_of_generations": tops} if self.generations > 1 else {}
         write_result(context.out, network, facts=facts, history=history, test=splits[2])
         found = self._diagnoses(history, teacher_metrics, _metrics(context.out), splits[2])
@@ -180,6 +194,18 @@ class Distill(MethodOptions, NetworkStage):
         soft = [None if has_features and not index else store.of(digest) for index, digest in enumerate(digests)]
         first, *others = (TeacherNetwork(*one) for one in zip(built, weights, soft, strict=True))
         return replace(first, features=kept), *others
+
+    def _judge(
+        self, first: str, teachers: "Sequence[TeacherNetwork]", validation: "Images", context: Context
+    ) -> dict[str, object]:
+        """Say what several teachers are worth and return it; one alone was judged by its own stage."""
+        if not self.extra_teachers:
+            return {}
+        names = (first, *(one.network for one in self.extra_teachers))
+        found = judged(names, teachers, validation, self.combine)
+        for line in found.told():
+            context.progress.say(f"{self.stage_name()}: {line}")
+        return found.facts()
 
     def _diagnoses(self, history: "History", teacher: Metrics, student: Metrics, test: "Images") -> "list[Diagnosis]":
         import numpy as np

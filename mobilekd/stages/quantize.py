@@ -10,9 +10,10 @@ from mobilekd import artifacts
 from mobilekd.artifacts import Dataset, Student, Teacher, write_json
 from mobilekd.stage import Context, Inputs
 from mobilekd.stages._calibration import CalibrationStage, Calibrator
+from mobilekd.stages._curves import curves
 from mobilekd.stages._distillation import MethodOptions
 from mobilekd.stages._packages import missing_packages
-from mobilekd.stages._training import TrainingStage, curves, load_network, network_facts, open_splits, write_result
+from mobilekd.stages._training import TrainingStage, load_network, network_facts, open_splits, write_result
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule

@@ -61,6 +61,16 @@ def find_images(root: Path, *, test_share: float = 0.0, seed: int = 0) -> ImageF
     return ImageFolder(root, train, _class_files(root / "train", train), _class_files(root / "val", val))
 
 
+def class_names(root: Path, *, test_share: float = 0.0) -> tuple[str, ...]:
+    """Return the classes of an image folder from the names of its folders alone.
+
+    Raises:
+        ConfigError: There are fewer than two.
+    """
+    is_split = not test_share or (root / "train").is_dir()
+    return _class_folders(root / "train" if is_split else root)
+
+
 def _split_folder(root: Path, test_share: float, seed: int) -> ImageFolder:
     if (root / "val").is_dir():
         raise ConfigError(

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mobilekd.errors import ConfigError
 from mobilekd.method import Batch, Method, Outputs, Sizes
 from mobilekd.training.answers import KeptOutputs, OpenAnswers, SoftAnswers, images_at
 from mobilekd.training.frozen import folded
+from mobilekd.training.pairing import compared, taps_of
 from mobilekd.training.strategy import Combine, Part, Strategy
-from mobilekd.training.taps import Taps, check_paths, evaluating, tap_paths
+from mobilekd.training.taps import evaluating
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,13 @@ class Objective:
         for one in teachers:
             one.network.eval()
         layers = [part for part in strategy.parts if part.student]
-        pairs = _stage_pairs(student, teachers[0].network, strategy, example) if strategy.reads("stages") else []
-        self._shared = len(pairs)
+        paths = compared(student, teachers[0].network, strategy, example)
+        self._shared = len(paths) - len(layers)
         self._layer_index = {part.label: self._shared + index for index, part in enumerate(layers)}
-        paths = [*pairs, *((part.student, part.teacher) for part in layers)]
         read = tuple(one for _, one in paths)
-        self._student = _taps(student, tuple(one for one, _ in paths), strategy)
+        self._student = taps_of(student, tuple(one for one, _ in paths), strategy)
         self._teachers = tuple(replace(one, network=folded(one.network, example, read)) for one in teachers)
-        self._first_teacher = _taps(self._teachers[0].network, read, strategy)
+        self._first_teacher = taps_of(self._teachers[0].network, read, strategy)
         self._kept = self._open_kept(example, read)
         self.adapters = self._make_adapters(student, example, sizes, seed)
 
@@ -179,35 +178,6 @@ def combined(logits: Sequence[Tensor], targets: Tensor, combine: Combine, weight
         return (torch.softmax(-losses, dim=0)[..., None] * stacked).sum(dim=0)
     shares = stacked.new_tensor(weights) if combine == "weighted" else stacked.new_ones(len(logits))
     return (shares[:, None, None] * stacked).sum(dim=0) / shares.sum()
-
-
-def paired(student: Sequence[str], teacher: Sequence[str]) -> list[tuple[str, str]]:
-    """Return stages side by side: the deepest with the deepest; what the longer list has more is left out.
-
-    Example:
-        >>> paired(["a", "b"], ["x", "y", "z"])
-        [('a', 'y'), ('b', 'z')]
-    """
-    count = min(len(student), len(teacher))
-    return list(zip(student[len(student) - count :], teacher[len(teacher) - count :], strict=True))
-
-
-def _stage_pairs(student: nn.Module, teacher: nn.Module, plan: Strategy, example: Tensor) -> list[tuple[str, str]]:
-    given = (len(plan.student_stages), len(plan.teacher_stages))
-    if all(given) and given[0] != given[1]:
-        raise ConfigError(
-            f"student_stages names {given[0]} modules and teacher_stages {given[1]}",
-            hint="name as many in both",
-            code="MKD-252",
-        )
-    return paired(
-        plan.student_stages or tap_paths(student, example), plan.teacher_stages or tap_paths(teacher, example)
-    )
-
-
-def _taps(network: nn.Module, paths: tuple[str, ...], strategy: Strategy) -> Taps:
-    check_paths(network, paths)
-    return Taps(network, paths, embedding=strategy.reads("embedding"), stages=bool(paths))
 
 
 def _asked(teacher: TeacherNetwork, batch: Batch) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from mobilekd.errors import ConfigError
 from mobilekd.method import Batch, Sizes
 from mobilekd.methods.kd import Kd
-from mobilekd.training.objective import Objective, TeacherNetwork, combined, paired
+from mobilekd.training.objective import Objective, TeacherNetwork, combined
+from mobilekd.training.pairing import paired
 from mobilekd.training.strategy import Part, Strategy
 from tests.training.nets import Answer, Count, Maps, Says, narrow, wide
 
