@@ -12,9 +12,12 @@ import pytest
 
 from mobilekd import cli
 from mobilekd.errors import ConfigError, StageError
-from mobilekd.sweep import SweepPlan, TrialRun, run_sweep
+from mobilekd.sweep import run_sweep
 from mobilekd.sweep_grid import axes_of, overrides_for, points
-from mobilekd.sweep_report import cells, group, pareto_front, pareto_svg
+from mobilekd.sweep_plot import pareto_svg
+from mobilekd.sweep_report import cells
+from mobilekd.sweep_rows import group, pareto_front
+from mobilekd.sweep_trial import SweepPlan, TrialRun
 
 pytest.importorskip("optuna")
 
@@ -29,7 +32,11 @@ class Runs:
         self.asked: list[tuple] = []
         self.failing, self.dying = failing, dying
 
-    def __call__(self, plan, values, index, workshop) -> TrialRun:
+    def prepare(self, plan, example, workshop) -> None:
+        self.example = example
+
+    def student(self, plan, combination, index, workshop) -> TrialRun:
+        values = combination.values
         if len(self.asked) == self.dying:
             raise KeyboardInterrupt
         self.asked.append((*values.values(), index))
@@ -89,10 +96,10 @@ from mobilekd.sweep import run_sweep
 from pathlib import Path
 
 class Dies(Runs):
-    def __call__(self, *arguments):
+    def student(self, *arguments):
         if len(self.asked) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(*arguments)
+        return super().student(*arguments)
 
 here = Path(sys.argv[1])
 run_sweep(PLAN, Workshop(Cache(here / "c"), here, Silent()), sys.argv[2], here / "sweep", Dies())
