@@ -81,7 +81,10 @@ def reaching(where: str) -> Iterator[None]:
 
 
 def _check_journal(where: str) -> None:
-    """Accept a file that is not there yet, or whose whole lines are entries of a journal; a kill may cut the last."""
+    """Accept a file that is not there yet, or that holds a journal; an entry that a kill cut off is dropped.
+
+    Optuna would write its next entry behind the half one, and never read the file again.
+    """
     path = Path(where)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,9 +93,27 @@ def _check_journal(where: str) -> None:
         return
     except OSError as cause:
         raise _refused(where, str(cause.strerror)) from cause
-    for number, line in enumerate(lines, start=1):
-        if line.endswith(b"\n") and not _is_entry(line):
-            raise _refused(where, f"line {number} is no entry of a journal: {one_line(line.decode(errors='replace'))}")
+    is_cut = len(lines) > 1 and not lines[-1].endswith(b"\n")
+    for number, line in enumerate(lines[:-1] if is_cut else lines, start=1):
+        if not _is_entry(line):
+            told = one_line(line.decode(errors="replace").strip())
+            raise _refused(where, f"line {number} is no entry of a journal: {told}")
+    if is_cut:
+        _drop_cut_entry(path)
+
+
+def _drop_cut_entry(path: Path) -> None:
+    """Shorten a journal to its last whole line, under its lock: another process may just have been writing it."""
+    from optuna.storages.journal import JournalFileSymlinkLock
+
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    try:
+        content = path.read_bytes()
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 def _is_entry(line: bytes) -> bool:

@@ -55,11 +55,13 @@ def run_sweep(
     space = Space(plan.pipeline, plan.overrides, plan.axes)
     example, combinations = space.check(), list(space.combinations())
     trials = None if plan.trials is None or plan.trials >= len(combinations) else plan.trials
+    builder = builder or Builds()
+    builder.check(plan, example, workshop)
     study = open_study(where, plan.text(), sampler_for(plan.axes, trials, seed=0))
-    for line in dict.fromkeys(line for one in combinations for line in one.left_out):
+    for line in dict.fromkeys(one.left_out for one in combinations if one.left_out):
         workshop.watcher.say(f"sweep: {line}")
     with reaching(where):
-        _try_all(study, _Sweep(plan, space, len(combinations), trials, workshop, builder or Builds()), example, out)
+        _try_all(study, _Sweep(plan, space, len(combinations), trials, workshop, builder), example, out)
     document = _document(study, plan, trials, len(combinations))
     write_report(document, out)
     if document["failed"] and not document["rows"] and not _is_under_way(study):

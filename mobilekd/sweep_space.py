@@ -25,13 +25,13 @@ class Combination:
     Attributes:
         values: Of the axes that its methods read.
         overrides: Of the pipeline file, in order.
-        left_out: A line for each value that none of its methods reads.
+        left_out: A line that names what none of its methods reads; empty when all is read.
         is_first: Whether it is the first of the points that differ only in what is left out.
     """
 
     values: Values
     overrides: tuple[Override, ...]
-    left_out: tuple[str, ...]
+    left_out: str
     is_first: bool
 
 
@@ -64,15 +64,17 @@ class Space:
         """Return the combination at a point of the grid."""
         read = self._read(point)
         if read is None:
-            return Combination(point, (*self.overrides, *overrides_for(point)), (), is_first=True)
+            return Combination(point, (*self.overrides, *overrides_for(point)), "", is_first=True)
         values = {key: value for key, value in point.items() if read.has_use(key.split("."))}
         unread = {one.key: one.choices[0] for one in self.axes if one.key not in values}
         fixed = [one for one in self.overrides if read.has_use(one.keys)]
         texts = [one.text for one in (*read.taken_out, *self.overrides) if one not in fixed]
-        told = [f"{', '.join(read.names)}: {one} has no meaning and is left out" for one in (*texts, *unread)]
+        texts = [one for one in texts if not one.startswith(tuple(unread))]  # an axis of the same key tells it
+        unused = ", ".join((*texts, *unread))
+        told = f"{', '.join(read.names)}: no use for {unused}; left out" if unused else ""
         # What is taken out of the file comes first: --set and the axes may set the same keys again.
         overrides = (*read.taken_out, *fixed, *overrides_for(values))
-        return Combination(values, overrides, tuple(told), all(point[key] == unread[key] for key in unread))
+        return Combination(values, overrides, told, all(point[key] == unread[key] for key in unread))
 
     def combinations(self) -> Iterator[Combination]:
         """Yield each combination once."""

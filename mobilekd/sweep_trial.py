@@ -76,6 +76,9 @@ class TrialRun:
 class Builder(Protocol):
     """Who makes students."""
 
+    def check(self, plan: SweepPlan, example: Combination, workshop: Workshop) -> None:
+        """Find what no combination can be made without, before anything is written; cheap."""
+
     def prepare(self, plan: SweepPlan, example: Combination, workshop: Workshop) -> None:
         """Make what all combinations share; a failure here is one of them all, and ends the sweep."""
 
@@ -86,20 +89,26 @@ class Builder(Protocol):
 class Builds:
     """Makes students with `build`; the cache keeps what they share."""
 
-    def prepare(self, plan: SweepPlan, example: Combination, workshop: Workshop) -> None:
-        """Look for tools and data, and build the stages before the first that an axis changes."""
+    def check(self, plan: SweepPlan, example: Combination, workshop: Workshop) -> None:
+        """Look for the profile, the last stage, data and tools."""
         pipeline, profile = load_pipeline(plan.pipeline, example.overrides), load_profile(plan.profile, plan.overrides)
-        names = [one.stage_name() for one in expand(pipeline, profile, plan.until)]
+        names = _names(plan, example)
         if LAST not in names:
             raise ConfigError(
                 f"--until {plan.until}: the students are made by a later stage",
                 hint=f"--until {LAST}, or a stage behind it",
                 code="MKD-223",
             )
+        for shared in _shared_stages(names, plan.axes)[-1:]:
+            plan_stages(pipeline, profile, workshop, until=shared)
         with contextlib.suppress(ConfigError):  # a checkpoint of this combination alone: told by its own trial
             check_tools(plan_stages(pipeline, profile, workshop, until=plan.until))
-        if shared := _shared_stages(names, plan.axes):
-            build(pipeline, profile, workshop, until=shared[-1])
+
+    def prepare(self, plan: SweepPlan, example: Combination, workshop: Workshop) -> None:
+        """Build the stages before the first that an axis changes."""
+        pipeline, profile = load_pipeline(plan.pipeline, example.overrides), load_profile(plan.profile, plan.overrides)
+        for shared in _shared_stages(_names(plan, example), plan.axes)[-1:]:
+            build(pipeline, profile, workshop, until=shared)
 
     def student(self, plan: SweepPlan, combination: Combination, index: int, workshop: Workshop) -> TrialRun:
         """Build a combination with its index-th seed as far as the plan says, and its baseline where one is wanted."""
@@ -115,6 +124,12 @@ class Builds:
         return replace(
             run, alone_top1_validation=metrics["top1_validation"], alone_top1_test=metrics["top1_test"]
         )  # fmt: skip
+
+
+def _names(plan: SweepPlan, example: Combination) -> list[str]:
+    """Return the stages of a trial."""
+    pipeline, profile = load_pipeline(plan.pipeline, example.overrides), load_profile(plan.profile, plan.overrides)
+    return [one.stage_name() for one in expand(pipeline, profile, plan.until)]
 
 
 def _shared_stages(names: list[str], axes: tuple[Axis, ...]) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mobilekd import cli
-from mobilekd.errors import ConfigError, StageError
+from mobilekd.config import parse_override
+from mobilekd.errors import ConfigError, MissingToolError, StageError
 from mobilekd.sweep import run_sweep
 from mobilekd.sweep_grid import axes_of, overrides_for, points
 from mobilekd.sweep_plot import pareto_svg
@@ -28,12 +29,16 @@ PLAN = SweepPlan(AXES, seeds=2)
 class Runs:
     """A build whose top-1 is known: hotter is better, the larger network too; it keeps what it was asked."""
 
-    def __init__(self, failing: float = 0.0, dying: int = -1) -> None:
+    def __init__(self, failing: float = 0.0, dying: int = -1, failure: Exception | None = None) -> None:
         self.asked: list[tuple] = []
         self.failing, self.dying = failing, dying
+        self.failure = failure or StageError("the loss is not finite")
+
+    def check(self, plan, example, workshop) -> None:
+        self.checked = example
 
     def prepare(self, plan, example, workshop) -> None:
-        self.example = example
+        self.prepared = example
 
     def student(self, plan, combination, index, workshop) -> TrialRun:
         values = combination.values
@@ -42,9 +47,21 @@ class Runs:
         self.asked.append((*values.values(), index))
         hot, is_large = values["distill.temperature"], values["distill.network"] == "timm:resnet18"
         if hot == self.failing:
-            raise StageError("the loss is not finite")
+            raise self.failure
         size = 2000 if is_large else 1000
         return TrialRun(index, 0.5 + hot / 100 + is_large / 10 + index / 50, 0.4, size, size, "a byte a parameter", 1.0)
+
+
+class Methods(Runs):
+    """A build that takes whatever the methods read."""
+
+    def student(self, plan, combination, index, workshop) -> TrialRun:
+        self.asked.append(tuple(combination.values.values()))
+        return TrialRun(index, 0.5, 0.4, 10, 10, "a byte a parameter", 1.0)
+
+
+RUN = {"top1_validation": 0.9, "top1_test": 0.8, "parameters": 10, "bytes": 10, "bytes_of": "x", "seconds": 1.0}
+RUN |= {"latency_of": ""}
 
 
 @pytest.fixture
@@ -123,6 +140,84 @@ def test_a_trial_that_fails_is_reported_and_does_not_stop_the_others(workshop, j
     assert [one["values"]["distill.temperature"] for one in document["rows"]] == [4.0, 4.0]
 
 
+UNFIT = ConfigError("gives no feature maps", hint="use kd", code="MKD-252")
+
+
+def test_an_unfit_combination_does_not_stop_the_others(workshop, journal, out) -> None:
+    document = run_sweep(PLAN, workshop, journal, out, Runs(failing=2.0, failure=UNFIT))
+    assert {(one["error"], one["code"]) for one in document["failed"]} == {("gives no feature maps", "MKD-252")}
+    assert len(document["rows"]) == 2
+
+
+def test_an_unfit_combination_is_not_tried_again_by_the_same_command(workshop, journal, out) -> None:
+    first = run_sweep(PLAN, workshop, journal, out, Runs(failing=2.0, failure=UNFIT))
+    again = Runs()
+    assert run_sweep(PLAN, workshop, journal, out, again) == first
+    assert again.asked == []
+
+
+def test_tpe_does_not_build_an_unfit_combination_twice(workshop, journal, out) -> None:
+    axes = axes_of([], ["resnet18"], ["kd"], ["distill.temperature=2.0,3.0,4.0"])
+    runs = Runs(failing=2.0, failure=UNFIT)
+    run_sweep(SweepPlan(axes, trials=2), workshop, journal, out, runs)
+    asked = [one[2] for one in runs.asked if one[2] == 2.0]
+    assert len(asked) <= 1
+
+
+def test_a_sweep_in_which_all_failed_ends_with_the_first_cause(workshop, journal, out) -> None:
+    plan = SweepPlan(axes_of([], ["resnet10t", "resnet18"], ["kd"], ["distill.temperature=2.0"]))
+    with pytest.raises(ConfigError, match=r"all 2 combination.*gives no feature maps") as told:
+        run_sweep(plan, workshop, journal, out, Runs(failing=2.0, failure=UNFIT))
+    assert told.value.code == "MKD-252"
+    assert len(json.loads((out / "sweep.json").read_text())["failed"]) == 2
+
+
+@pytest.mark.parametrize("failure", [MissingToolError("no driver"), StageError("no space left", code="MKD-430")])
+def test_what_every_combination_lacks_ends_the_sweep_and_is_tried_again(workshop, journal, out, failure) -> None:
+    with pytest.raises(type(failure)):
+        run_sweep(PLAN, workshop, journal, out, Runs(failing=2.0, failure=failure))
+    assert len(run_sweep(PLAN, workshop, journal, out, Runs())["rows"]) == 4
+
+
+def test_a_method_without_a_temperature_is_built_once(workshop, journal, out) -> None:
+    axes = axes_of([], [], ["sp", "kd"], ["distill.temperature=2.0,4.0"])
+    plan = SweepPlan(axes, pipeline="quickstart", overrides=(parse_override("distill.soft_weight=0.0"),))
+    document = run_sweep(plan, workshop, journal, out, runs := Methods())
+    assert sorted(runs.asked) == [("kd", 2.0), ("kd", 4.0), ("sp",)]
+    assert (document["combinations"], len(document["rows"])) == (3, 3)
+
+
+def test_a_finished_sweep_with_a_method_without_a_temperature_builds_nothing_again(workshop, journal, out) -> None:
+    axes = axes_of([], [], ["sp", "kd"], ["distill.temperature=2.0,4.0"])
+    plan = SweepPlan(axes, overrides=(parse_override("distill.soft_weight=0.0"),))
+    first = run_sweep(plan, workshop, journal, out, Methods())
+    assert run_sweep(plan, workshop, journal, out, again := Methods()) == first
+    assert again.asked == []
+
+
+def test_a_student_is_compared_with_the_same_seed_alone() -> None:
+    gains = [(0.9, 0.7), (0.8, 0.7)]
+    runs = [RUN | {"top1_test": test, "alone_top1_test": alone} for test, alone in gains]
+    (row,) = group([({"a": 1}, runs)])
+    assert row["over_alone"] == pytest.approx(0.15)
+    assert row["over_alone_std"] == pytest.approx(0.1 / 2**0.5)
+    assert "+15.00 ± 7.07 points" in cells(row, ["a"], baseline=True)
+
+
+def test_a_student_that_is_worse_than_alone_is_a_finding() -> None:
+    (row,) = group([({"a": 1}, [RUN | {"alone_top1_test": 0.81}])])
+    assert [one["code"] for one in row["diagnoses"]] == ["MKD-807"]
+
+
+def test_a_row_without_a_baseline_has_no_gain() -> None:
+    (row,) = group([({"a": 1}, [RUN])])
+    assert (row["over_alone"], row["diagnoses"]) == (None, [])
+
+
+def test_a_baseline_is_another_plan() -> None:
+    assert SweepPlan(AXES, baseline=True).text() != SweepPlan(AXES).text()
+
+
 def test_fewer_trials_than_points_are_chosen_by_tpe(workshop, journal, out) -> None:
     document = run_sweep(SweepPlan(AXES, trials=3), workshop, journal, out, runs := Runs())
     assert (document["sampler"], len(runs.asked)) == ("tpe", 3)
@@ -188,12 +283,62 @@ def test_methods_with_a_comma_are_one_student() -> None:
         (["--set-choice", "distill.heat=1,2"], "distill.heat"),
         (["--set-choice", "distill.temperature=2.0,-1.0"], "distill.temperature"),
         (["--method", "kd", "--set-choice", "distill.method=kd"], "given twice"),
+        (["--method", "kd", "--until", "teacher"], "--until teacher"),
+        (["--method", "kd", "--data", "/nonexistent/photos"], "/nonexistent/photos"),
+        (["--method", "kd", "--profile", "nothing"], "nothing"),
+        (["--method", "kd", "--study", "foo://bar"], "MKD-264"),
     ],
 )
 def test_a_wrong_word_ends_in_2_before_anything_is_built(words, told, tmp_path, capfd) -> None:
     assert cli.run(["sweep", "--out", str(tmp_path / "sweep"), *words]) == 2
     assert told in capfd.readouterr().err
     assert not (tmp_path / "sweep").exists()
+
+
+NETS = """
+from torch import nn
+
+def wide(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, num_classes))
+
+def unfit(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
+"""
+SMALL = ("data.image_size=16", "teacher.network=python:nets:wide", "teacher.epochs=1", "distill.epochs=1",
+         "teacher.threads=1", "distill.threads=1")  # fmt: skip
+
+
+def swept(folder: Path, *words: str) -> tuple[dict, str]:
+    """Run a small sweep of two students, of whom one does not take the images; return what it prints."""
+    (folder / "nets.py").write_text(NETS, encoding="utf-8")
+    command = [sys.executable, "-m", "mobilekd", "sweep", "--json", "--cache", "cache", "--method", "kd", *words]
+    command += [part for value in SMALL for part in ("--set", value)]
+    path = os.pathsep.join((str(Path(__file__).parents[1]), str(folder)))
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.slow
+def test_a_real_sweep_leaves_a_student_that_does_not_take_the_images(tmp_path: Path) -> None:
+    students = ("--student", "python:nets:unfit", "--student", "python:nets:wide")
+    document, _ = swept(tmp_path, *students)
+    again, said = swept(tmp_path, *students)
+    assert [one["values"]["distill.network"] for one in document["rows"]] == ["python:nets:wide"]
+    assert [one["code"] for one in document["failed"]] == ["MKD-250"]
+    assert again == document
+    assert "trial" not in said
+
+
+@pytest.mark.slow
+def test_a_real_sweep_trains_each_baseline_once(tmp_path: Path) -> None:
+    words = ("--student", "python:nets:wide", "--set-choice", "distill.temperature=2.0,4.0")
+    document, said = swept(tmp_path, *words, "--seeds", "2", "--baseline")
+    alone = [[run["alone_top1_test"] for run in row["runs"]] for row in document["rows"]]
+    assert alone[0] == alone[1]
+    assert said.count("… alone: runs") == 2
 
 
 @pytest.mark.slow
