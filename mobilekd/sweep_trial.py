@@ -11,6 +11,7 @@ from mobilekd.errors import ConfigError, StageError
 from mobilekd.pipeline import BuildResult, Workshop, build
 from mobilekd.pipeline import plan as plan_stages
 from mobilekd.plan import check_tools
+from mobilekd.profile import Profile
 from mobilekd.sweep_grid import Axis
 from mobilekd.sweep_space import Combination
 from mobilekd.train import BASELINE, LAST, read_json, train_pipeline
@@ -91,8 +92,8 @@ class Builds:
 
     def check(self, plan: SweepPlan, example: Combination, workshop: Workshop) -> None:
         """Look for the profile, the last stage, data and tools."""
-        pipeline, profile = load_pipeline(plan.pipeline, example.overrides), load_profile(plan.profile, plan.overrides)
-        names = _names(plan, example)
+        pipeline, profile = _loaded(plan, example)
+        names = _names(plan, pipeline, profile)
         if LAST not in names:
             raise ConfigError(
                 f"--until {plan.until}: the students are made by a later stage",
@@ -106,16 +107,15 @@ class Builds:
 
     def prepare(self, plan: SweepPlan, example: Combination, workshop: Workshop) -> None:
         """Build the stages before the first that an axis changes."""
-        pipeline, profile = load_pipeline(plan.pipeline, example.overrides), load_profile(plan.profile, plan.overrides)
-        for shared in _shared_stages(_names(plan, example), plan.axes)[-1:]:
+        pipeline, profile = _loaded(plan, example)
+        for shared in _shared_stages(_names(plan, pipeline, profile), plan.axes)[-1:]:
             build(pipeline, profile, workshop, until=shared)
 
     def student(self, plan: SweepPlan, combination: Combination, index: int, workshop: Workshop) -> TrialRun:
         """Build a combination with its index-th seed as far as the plan says, and its baseline where one is wanted."""
         seed = load_pipeline(plan.pipeline, combination.overrides).seed + index
         seeded = Override((LAST, "seed"), seed, f"seed {seed} of the sweep")
-        pipeline = load_pipeline(plan.pipeline, [*combination.overrides, seeded])
-        profile = load_profile(plan.profile, [*plan.overrides, *combination.overrides])
+        pipeline, profile = _loaded(plan, combination, seeded)
         run = _measured(build(pipeline, profile, workshop, until=plan.until), seed)
         if not plan.baseline:
             return run
@@ -126,9 +126,12 @@ class Builds:
         )  # fmt: skip
 
 
-def _names(plan: SweepPlan, example: Combination) -> list[str]:
-    """Return the stages of a trial."""
-    pipeline, profile = load_pipeline(plan.pipeline, example.overrides), load_profile(plan.profile, plan.overrides)
+def _loaded(plan: SweepPlan, combination: Combination, *more: Override) -> tuple[Pipeline, Profile]:
+    overrides = [*combination.overrides, *more]
+    return load_pipeline(plan.pipeline, overrides), load_profile(plan.profile, overrides)
+
+
+def _names(plan: SweepPlan, pipeline: Pipeline, profile: Profile) -> list[str]:
     return [one.stage_name() for one in expand(pipeline, profile, plan.until)]
 
 
