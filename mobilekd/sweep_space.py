@@ -94,7 +94,7 @@ class Space:
             raise ConfigError(
                 f"{', '.join(unread)}: no method of this sweep reads it",
                 hint="leave it out, or add a --method that has it: mobilekd list methods",
-                code="MKD-205",
+                code="MKD-210",
             )
         return found[0]
 
