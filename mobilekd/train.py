@@ -12,7 +12,8 @@ from mobilekd.errors import ConfigError
 from mobilekd.pipeline import BuildResult, StageRecord
 from mobilekd.plugins import METHODS, STAGES
 from mobilekd.stage import Stage
-from mobilekd.training.diagnosis import FILE, Diagnosis, read_diagnoses, with_alone
+from mobilekd.training.against_alone import with_alone
+from mobilekd.training.diagnosis import Diagnosis
 
 LAST, BASELINE = "distill", "alone"
 
@@ -156,9 +157,8 @@ def _row(role: str, record: StageRecord) -> dict[str, Any]:
 
 def _diagnoses(result: BuildResult) -> list[Diagnosis]:
     """Return what the stage wrote of the student, and how it compares with the student trained alone."""
-    folder, alone = result.the(Student).path, result.newest(Baseline)
-    alone_top1 = read_json(alone.path / "metrics.json")["top1_test"] if alone else None
-    return with_alone(read_diagnoses(folder / FILE), read_json(folder / "metrics.json")["top1_test"], alone_top1)
+    alone = result.newest(Baseline)
+    return with_alone(result.the(Student).path, alone.path if alone else None)
 
 
 def read_json(path: Path) -> Any:

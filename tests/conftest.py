@@ -12,6 +12,10 @@ from mobilekd.pipeline import Workshop
 from mobilekd.profile import Deployment, Profile, Target
 from tests.toys import Silent
 
+# How long an input takes is the machine's doing: one that does other work may stop a test for a second.
+hypothesis.settings.register_profile("without-deadline", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("without-deadline")
+
 
 @pytest.fixture
 def watcher() -> Silent:

@@ -1,15 +1,14 @@
 """What the tests of `mobilekd devices` share: profiles of one backend, and an adb server that nobody else uses."""
 
-import os
 import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mobilekd import config
 from mobilekd.profile import Profile
+from mobilekd.transports.vm import AdbServer
 
 TOOLS = ("qemu-aarch64", "aarch64-linux-gnu-gcc", "cc")
 
@@ -21,15 +20,12 @@ def lean(name: str = "android-arm64", **device: str) -> Profile:
     return found.model_copy(update={"deploy": found.deploy[:1], "device": settings})
 
 
-def own_adb_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_adb_server(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[None]:
     """Let adb use a server of its own, without devices, for one test."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
-    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
-    monkeypatch.setenv("ADB_LOCAL_TRANSPORT_MAX_PORT", "5553")
-    env, adb = dict(os.environ), shutil.which("adb")
-    yield
-    if adb:
-        subprocess.run([adb, "kill-server"], env=env, capture_output=True, timeout=20, check=False)
+    if shutil.which("adb") is None:
+        yield
+        return
+    with AdbServer(folder) as server:
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(server.port))
+        yield

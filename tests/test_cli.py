@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -55,15 +54,13 @@ def test_version_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == f"mobilekd {__version__}\n"
 
 
-def test_help_is_fast_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, mobilekd.cli; assert mobilekd.cli.run(['--help']) == 0;"
         "print(sorted({'torch', 'timm', 'onnx', 'onnxruntime', 'numpy', 'pydantic', 'rich'} & sys.modules.keys()))"
     )
-    began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
-    assert time.monotonic() - began < 2  # 0.1 s on an idle machine; CI machines are not idle
 
 
 def test_the_command_line_works_as_a_program() -> None:

@@ -10,8 +10,8 @@ from tests.devices_help import TOOLS, own_adb_server
 
 
 @pytest.fixture(autouse=True)
-def _own_adb_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    yield from own_adb_server(monkeypatch)
+def _own_adb_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    yield from own_adb_server(monkeypatch, tmp_path / "adb")
 
 
 @pytest.fixture

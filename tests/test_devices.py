@@ -32,8 +32,8 @@ SHELL = shutil.which("sh") or "sh"
 
 
 @pytest.fixture(autouse=True)
-def _own_adb_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    yield from own_adb_server(monkeypatch)
+def _own_adb_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    yield from own_adb_server(monkeypatch, tmp_path / "adb")
 
 
 @pytest.fixture(scope="module")

@@ -47,20 +47,20 @@ LIGHT = (
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=ANY_FOLDER)
+@settings(max_examples=200, suppress_health_check=ANY_FOLDER)
 @given(case=cases())
 def test_a_plan_of_any_files_ends_well_or_in_2(case: Case, tmp_path: Path) -> None:
     assert fault(*run(case, tmp_path)[:2]) == ""
 
 
 @pytest.mark.slow
-@settings(max_examples=2_000, deadline=None, suppress_health_check=ANY_FOLDER)
+@settings(max_examples=2_000, suppress_health_check=ANY_FOLDER)
 @given(case=cases())
 def test_a_plan_of_very_many_files_ends_well_or_in_2(case: Case, tmp_path: Path) -> None:
     assert fault(*run(case, tmp_path)[:2]) == ""
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=ANY_FOLDER)
+@settings(max_examples=150, suppress_health_check=ANY_FOLDER)
 @given(command=st.sampled_from(LIGHT), words=st.lists(TYPED, max_size=3), content=st.binary(max_size=40))
 def test_light_commands_take_any_words(
     command: tuple[str, ...], words: list[str], content: bytes, tmp_path: Path

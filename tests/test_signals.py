@@ -34,7 +34,7 @@ def test_a_command_that_is_told_to_end_says_so_and_leaves_no_folder(
         assert process.stderr is not None
         first = next(line for line in process.stderr if "waiting for it" in line)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
 
     assert "held by process" in first
     assert (process.returncode, out, err.count("[MKD-130]")) == (130, "", 1)

@@ -23,7 +23,7 @@ OPTIONS = (  # two epochs of 64 images
 def mobilekd(cache: Path, *options: str, launcher: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
     argv = [sys.executable, *launcher, "-m", "mobilekd", *options, "--cache", str(cache)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
-    return subprocess.run(argv, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=300)
+    return subprocess.run(argv, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")

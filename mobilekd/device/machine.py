@@ -147,7 +147,7 @@ class Machine:
 
     def _boot(self) -> None:
         for attempt in range(_BOOT_TRIES):
-            self.adb_port, self.ssh_port = _free_ports(2)
+            self.adb_port, self.ssh_port = free_ports(2)
             self._qemu = Guarded(self._argv(), self._folder / "qemu.log")
             if self._wait():
                 return
@@ -201,7 +201,8 @@ def qemu_version() -> str:
     return match[1] if match else ""
 
 
-def _free_ports(count: int) -> tuple[int, ...]:
+def free_ports(count: int) -> tuple[int, ...]:
+    """Return TCP ports of 127.0.0.1 that are free now; another process may take one before it is used."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

@@ -13,7 +13,9 @@ from mobilekd.errors import StageError
 from mobilekd.profile import Deployment, Profile
 from mobilekd.quant_table import QuantTable, load_table
 from mobilekd.release.network_record import Network
-from mobilekd.training.diagnosis import FILE, Diagnosis, read_diagnoses, terms_of, with_alone
+from mobilekd.training.against_alone import with_alone
+from mobilekd.training.diagnosis import Diagnosis
+from mobilekd.training.history import terms_of
 
 
 class _Record(BaseModel):
@@ -306,15 +308,9 @@ def read_evidence(profile: Profile, sources: Sources) -> Evidence:
         latency_rows=_read(_Rows, latency_path).rows,
         latency_path=latency_path,
         alone=alone,
-        diagnoses=_diagnoses(sources.student, student, alone),
+        diagnoses=tuple(with_alone(sources.student, sources.baseline)),
         answers_path=answers if answers.is_dir() else None,
     )
-
-
-def _diagnoses(folder: Path, student: Trained, alone: Trained | None) -> tuple[Diagnosis, ...]:
-    """Return what the stage of the student wrote, and how it compares with the student trained alone."""
-    alone_top1 = alone.metrics.top1_test if alone else None
-    return tuple(with_alone(read_diagnoses(folder / FILE), student.metrics.top1_test, alone_top1))
 
 
 class _Rows(_Record):

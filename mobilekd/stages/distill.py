@@ -16,7 +16,7 @@ from mobilekd.stage import GIVEN, Context, Inputs
 from mobilekd.stages._distillation import ExtraTeacher, LayerPair, MethodOptions
 from mobilekd.stages._soft_labels import SoftLabelStore, open_store
 from mobilekd.stages._training import NetworkStage, curves, load_network, open_splits, write_result
-from mobilekd.training.diagnosis import terms_of
+from mobilekd.training.history import terms_of
 from mobilekd.training.networks import source_files
 from mobilekd.training.strategy import Combine, Part, Strategy
 
@@ -138,7 +138,8 @@ class Distill(MethodOptions, NetworkStage):
         facts = self._facts(teacher_metrics, len(splits[0].facts.classes))
         facts |= {"top1_of_generations": tops} if self.generations > 1 else {}
         write_result(context.out, network, facts=facts, history=history, test=splits[2])
-        write_diagnoses(context.out / FILE, self._diagnoses(history, teacher_metrics, _metrics(context.out)))
+        found = self._diagnoses(history, teacher_metrics, _metrics(context.out), splits[2])
+        write_diagnoses(context.out / FILE, found)
 
     def _layer_parts(self) -> tuple[Part, ...]:
         return tuple(one.part() for one in self.layers)
@@ -173,7 +174,9 @@ class Distill(MethodOptions, NetworkStage):
         first, *others = (TeacherNetwork(*one) for one in zip(built, weights, soft, strict=True))
         return replace(first, features=kept), *others
 
-    def _diagnoses(self, history: "History", teacher: Metrics, student: Metrics) -> "list[Diagnosis]":
+    def _diagnoses(self, history: "History", teacher: Metrics, student: Metrics, test: "Images") -> "list[Diagnosis]":
+        import numpy as np
+
         from mobilekd.training.diagnosis import DistillFacts, diagnose
 
         parts = self.strategy().parts
@@ -190,6 +193,8 @@ class Distill(MethodOptions, NetworkStage):
             teacher_train_top1=teacher.get("top1_train"),
             teacher_validation_top1=teacher.get("top1_validation"),
             feature_terms=tuple(one for one in names if features and (is_one or one.partition(".")[0] in features)),
+            largest_class=float(np.bincount(test.labels).max() / len(test)),
+            test_images=len(test),
         )
         return diagnose(facts)
 
@@ -199,6 +204,7 @@ class Distill(MethodOptions, NetworkStage):
             "network": self.network,
             "classes": classes,
             "method": [part.label for part in strategy.parts],
+            "feature_methods": [part.label for part in strategy.parts if part.method.uses_features()],
             "objective": strategy.describe(),
             "teacher_top1": metrics.get("top1_validation"),
             "extra_teachers": [one.network for one in self.extra_teachers],

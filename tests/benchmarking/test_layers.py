@@ -2,7 +2,6 @@
 
 import json
 import os
-import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -27,7 +26,11 @@ from tests.backends import tiny
 from tests.device.tools import need
 from tests.toys import Silent
 
-BACKENDS_WITH_A_RUNTIME = ("tflite", "onnxruntime", "mnn")
+BACKENDS_WITH_A_RUNTIME = {
+    "tflite": layers.read_lines,
+    "onnxruntime": layers.read_ort_trace,
+    "mnn": layers.read_lines,
+}
 on_x86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="needs an x86_64 host")
 
 
@@ -87,13 +90,15 @@ def test_shares_of_all_layers_add_up_to_one(backend, models, names, on_host):
 
 @on_x86_64
 @pytest.mark.parametrize("backend", BACKENDS_WITH_A_RUNTIME)
-def test_times_of_layers_add_up_to_about_the_latency(backend, models, names, on_host):
-    job = on_host.job(models[backend], tiny.images(1))
-    latency_ms = statistics.median(on_host.run(replace(job, warmup_runs=5, timed_runs=40)).latencies_ms)
+def test_times_of_layers_fill_the_run_that_they_are_parts_of(backend, models, on_host, tmp_path):
+    job = replace(on_host.job(models[backend], tiny.images(1)), warmup_runs=5, timed_runs=40, profile_out="layers")
 
-    found, _ = layers.layers_of(on_host, models[backend], job, names)
+    latencies_ms = on_host.run(job).latencies_ms
+    on_host.transport.pull("layers", tmp_path / "layers")
+    runs = BACKENDS_WITH_A_RUNTIME[backend]((tmp_path / "layers").read_text(encoding="utf-8"), len(latencies_ms))
 
-    assert sum(one.ms for one in found) == pytest.approx(latency_ms, rel=0.5)
+    filled = [sum(one.cost for one in run) / run_ms for run, run_ms in zip(runs, latencies_ms, strict=True)]
+    assert 0.5 < max(filled) < 1.01  # a run that was disturbed between two layers has a smaller part
 
 
 @on_x86_64

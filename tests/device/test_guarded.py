@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from mobilekd.device.guarded import Guarded
 from tests.device.tools import need
+from tests.processes import runs, wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="no /proc: processes can't be looked up")
 CHILD = """
@@ -23,18 +23,6 @@ with Guarded(["sleep", sys.argv[1]], Path(sys.argv[2])):
 """
 
 
-def running(seconds: str) -> bool:
-    wanted = b"sleep\0" + seconds.encode() + b"\0"
-    return any(wanted == path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists())
-
-
-def wait_until(claim, timeout_s: float = 20.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not claim() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return claim()
-
-
 def test_a_killed_parent_takes_its_program_with_it(tmp_path):
     need("sleep")
     seconds = f"9{os.getpid()}.1"
@@ -42,17 +30,17 @@ def test_a_killed_parent_takes_its_program_with_it(tmp_path):
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert wait_until(lambda: running(seconds))
+        assert wait_until(lambda: runs("sleep", seconds))
         child.send_signal(signal.SIGKILL)
-    assert wait_until(lambda: not running(seconds))
+    assert wait_until(lambda: not runs("sleep", seconds))
 
 
 def test_leaving_the_context_ends_the_program(tmp_path):
     need("sleep")
     seconds = f"9{os.getpid()}.2"
     with Guarded(["sleep", seconds], tmp_path / "log"):
-        assert wait_until(lambda: running(seconds))
-    assert not running(seconds)
+        assert wait_until(lambda: runs("sleep", seconds))
+    assert not runs("sleep", seconds)
 
 
 def test_a_program_that_ends_by_itself_is_seen(tmp_path):
@@ -62,5 +50,5 @@ def test_a_program_that_ends_by_itself_is_seen(tmp_path):
 
 def test_what_it_prints_is_in_the_log(tmp_path):
     with Guarded(["sh", "-c", "echo out; echo err >&2"], tmp_path / "log") as guarded:
-        wait_until(lambda: not guarded.is_running)
+        assert wait_until(lambda: not guarded.is_running)
     assert (tmp_path / "log").read_text() == "out\nerr\n"

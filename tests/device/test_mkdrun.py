@@ -74,11 +74,11 @@ def test_answer_has_a_time_for_every_timed_run(call, two):
 
 
 def test_timed_runs_go_on_until_the_limit_is_reached_too(call, two):
-    code, answer = call("onnxruntime", *two, "--runs", 2, "--limit-ms", 200)
+    code, answer = call("onnxruntime", *two, "--runs", 2, "--limit-ms", 1000)
 
     assert (code, answer["ok"]) == (0, True)
     assert len(answer["lat_ns"]) > 2
-    assert sum(answer["lat_ns"]) <= 400e6
+    assert sum(answer["lat_ns"][:-1]) <= 1000e6
 
 
 @pytest.mark.parametrize("backend", ["tflite", "onnxruntime", "mnn"])

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 CHROMIUM = "/usr/bin/chromium"
 DESKTOP, PHONE = (1280, 900), (390, 844)
+LIMIT_MS = 120_000
+"""For what a browser does in a second on an idle machine."""
 
 _LOOK = """() => {
   const seen = element => element.getBoundingClientRect()
@@ -74,7 +76,7 @@ def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=LIMIT_MS)
         yield browser
         browser.close()
 
@@ -99,7 +101,7 @@ class Visitor:
             page.on("pageerror", lambda error: faults.append(f"error: {error}"))
             page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
             page.on("request", lambda one: faults.append(f"left the host: {one.url}") if leaves(one.url) else None)
-            page.goto(address, wait_until="networkidle")
+            page.goto(address, wait_until="networkidle", timeout=LIMIT_MS)
             looks = {size: _look_at(page, size) for size in (DESKTOP, PHONE)}
         return {size: Seen(**look, faults=faults) for size, look in looks.items()}
 

@@ -12,7 +12,7 @@ import pytest
 from tests.device.tools import need
 from tests.release.workshop import Workshop
 
-from .browsing import DESKTOP, PHONE, Seen, Visitor, chromium, served
+from .browsing import DESKTOP, LIMIT_MS, PHONE, Seen, Visitor, chromium, served
 from .commands import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -75,11 +75,11 @@ def start_page(request: pytest.FixtureRequest, site: Path, address: str) -> str:
 def test_the_search_finds_a_page(start_page: str, visitor: Visitor) -> None:
     with visitor.browser.new_context(viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
-        page.goto(start_page)
+        page.goto(start_page, timeout=LIMIT_MS)
         page.locator("input.md-search__input").click()
         page.keyboard.type("attention_transfer")
         found = page.locator(".md-search-result__link").first
-        found.wait_for(timeout=30_000)
+        found.wait_for(timeout=LIMIT_MS)
         assert ".html" in found.get_attribute("href")
 
 

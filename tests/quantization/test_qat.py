@@ -136,7 +136,7 @@ def test_a_clamp_is_fused_and_its_operator_is_not_rounded_alone(network) -> None
     assert sum(hasattr(part, "fake_quant_enabled") for part in set(prepared.modules())) == 11
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31))
 def test_fake_quant_moves_a_weight_by_at_most_half_a_scale(seed: int) -> None:
     weight = torch.randn(4, 3, 1, 1, generator=torch.Generator().manual_seed(seed))

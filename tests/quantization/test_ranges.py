@@ -20,14 +20,14 @@ def seen(*batches: torch.Tensor) -> Histogram:
     return histogram
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(values=VALUES, how=st.sampled_from(HOW))
 def test_a_range_holds_0_and_lies_inside_what_was_seen(values, how) -> None:
     low, high = seen(torch.from_numpy(values)).limits(how, is_symmetric=True)
     assert min(0.0, float(values.min())) - 1e-3 <= low <= 0 <= high <= max(0.0, float(values.max())) + 1e-3
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(values=VALUES)
 def test_counts_survive_a_wider_batch(values) -> None:
     assume(values.any())  # zeros alone have no range to count in
@@ -79,7 +79,7 @@ def test_a_channel_of_zeros_gets_a_scale_that_is_small_beside_the_others() -> No
     assert 0 < scales[1] < 1e-6
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31))
 def test_the_least_error_of_a_weight_is_no_larger_than_that_of_its_full_range(seed) -> None:
     weight = torch.randn(4, 9, generator=torch.Generator().manual_seed(seed)) ** 3
@@ -95,7 +95,7 @@ def test_the_least_error_of_a_weight_is_no_larger_than_that_of_its_full_range(se
     assert (errors[0] <= errors[1] * 1.0001).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(first=st.integers(0, 80), second=st.integers(0, 80))
 def test_two_clips_of_one_range_make_no_ties(first, second) -> None:
     ratio = float(_CLIPS[first] / _CLIPS[second])

@@ -83,7 +83,7 @@ def test_a_zero_point_moves_the_sums() -> None:
     assert at_half.nearest_tie_steps() == 0.0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(output=st.floats(1e-3, 1.0), first=st.floats(0.1, 1.9), second=st.floats(0.1, 1.9))
 def test_all_kernels_agree_on_all_pairs(output, first, second) -> None:
     scales = cleared((first * output, second * output, output))

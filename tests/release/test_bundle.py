@@ -56,7 +56,7 @@ def test_a_report_of_verification_is_json(built: Path):
 
 
 @given(data=st.data(), flip=st.integers(1, 255))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_flipped_byte_in_the_folder_is_refused_and_named(
     data: st.DataObject, flip: int, built: Path, tmp_path_factory: pytest.TempPathFactory
 ):
@@ -71,7 +71,7 @@ def test_a_flipped_byte_in_the_folder_is_refused_and_named(
 
 
 @given(position=st.integers(0), flip=st.integers(1, 255))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_flipped_byte_in_the_archive_is_refused(
     position: int, flip: int, built: Path, tmp_path_factory: pytest.TempPathFactory
 ):

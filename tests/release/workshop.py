@@ -177,6 +177,7 @@ class Workshop:
             folder / "metrics.json", {"top1_test": top1, "top1_validation": None, "parameters": parameters, "epochs": 1}
         )
         _json(folder / "history.json", history)
+        np.save(folder / "test_logits.npy", np.eye(2)[(np.arange(1000) >= 1000 * top1).astype(int)])
         return folder
 
     def _table(self) -> Path:

@@ -25,7 +25,7 @@ def start_publisher(bundle: Path, url: str) -> BaseProcess:
     begun = context().Event()
     process = context().Process(target=run_publisher, args=(bundle, url, dict(os.environ), begun))
     process.start()
-    assert begun.wait(60)
+    assert begun.wait(300)
     return process
 
 

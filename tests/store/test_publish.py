@@ -284,7 +284,7 @@ def test_prune_deletes_nothing_when_a_channel_can_not_be_read(tmp_path: Path, ar
 
 def test_two_publishers_at_once_are_both_remembered(store: ObjectStore, url: str, archives: tuple[Path, Path]) -> None:
     both = [start_publisher(one, url) for one in archives]
-    [one.join(timeout=60) for one in both]
+    [one.join(timeout=300) for one in both]
     channel = read_channel(store, "stable")
     assert channel.sequence == 2
     assert {one.archive.sha256 for one in channel.releases()} == set(map(digest_file, archives))

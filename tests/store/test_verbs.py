@@ -140,6 +140,6 @@ def test_a_document_has_a_limit(store: ObjectStore) -> None:
 def test_two_processes_that_count_with_swaps_lose_nothing(store: ObjectStore, url: str) -> None:
     store.put_new("a/count", b"0")
     writers = [start_counter(url, "a/count", times=25) for _ in range(2)]
-    [writer.join(timeout=60) for writer in writers]
+    [writer.join(timeout=300) for writer in writers]
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert read_document(store, "a/count")[0] == b"50"

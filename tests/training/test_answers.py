@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -58,7 +58,6 @@ def teacher() -> nn.Module:
     return wide().eval()
 
 
-@settings(deadline=None)
 @given(classes=SIZE, maps=MAPS, embedding=st.integers(0, 5), images=st.integers(1, 3))
 def test_what_is_packed_comes_back(classes, maps, embedding, images) -> None:
     source = torch.Generator().manual_seed(0)

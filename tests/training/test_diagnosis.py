@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mobilekd.training.diagnosis import DistillFacts, diagnose, read_diagnoses, with_alone, write_diagnoses
+from mobilekd.training.diagnosis import DistillFacts, diagnose, read_diagnoses, write_diagnoses
+from mobilekd.training.history import pulls_of
 
 
 def curve(*losses: float, **terms: float) -> list[dict[str, float]]:
@@ -34,6 +35,10 @@ CASES = {
         "the norm 20, all others together 1",
     ),
     "the temperature is outside 2 to 5": ({"temperature": 12.0}, "is 12"),
+    "the teacher is no better than the largest class": (
+        {"teacher_top1": 0.34, "largest_class": 1 / 3, "test_images": 300, "student_top1": 0.6},
+        "34.00%, and of the 300 test images 33.33% are of one class",
+    ),
     "the student has almost reached its teacher": ({"teacher_top1": 0.934}, "93.40%"),
 }  # fmt: skip
 
@@ -46,8 +51,7 @@ def test_one_fault_gives_one_diagnosis_with_its_numbers(cause, changed, number) 
 
 def test_each_cause_has_a_code_of_its_own() -> None:
     found = [one for changed, _ in CASES.values() for one in diagnose(replace(HEALTHY, **changed))]
-    found += with_alone(diagnose(replace(HEALTHY, teacher_top1=0.93))[1:], 0.93, 0.94)
-    codes = ["MKD-801", "MKD-802", "MKD-803", "MKD-804", "MKD-805", "MKD-806", "MKD-807"]
+    codes = ["MKD-801", "MKD-802", "MKD-803", "MKD-804", "MKD-805", "MKD-809", "MKD-806"]
     assert [one.code for one in found] == codes
 
 
@@ -75,17 +79,25 @@ def test_a_term_without_another_drowns_nobody() -> None:
     assert diagnose(replace(HEALTHY, history=history)) == []
 
 
-def test_a_student_worse_than_alone_is_told_after_what_its_stage_found() -> None:
-    written = diagnose(replace(HEALTHY, temperature=12.0))
-    first, second = with_alone(written, 0.93, 0.94)
-    assert [first] == written
-    assert second.cause == "the student is worse than the same network trained alone"
-    assert "the teacher, 94.00%" in second.evidence
+def test_a_pull_is_judged_where_a_run_is_on_its_way() -> None:
+    history = curve(*(5.0 - 0.1 * number for number in range(20)))
+    for number, hint in {1: 900.0, 3: 12.0, 7: 96.0, 11: 24.0, 15: 2.0, 20: 1.0}.items():
+        history[number - 1] |= {"pull/hard": 1.0, "pull/hint": hint}
+    assert pulls_of(history) == {"hard": 1.0, "hint": 24.0}
 
 
-@pytest.mark.parametrize("alone_top1", [None, 0.91, 0.93])
-def test_a_student_as_good_as_alone_is_left_in_peace(alone_top1) -> None:
-    assert with_alone([], 0.93, alone_top1) == []
+def test_a_term_that_was_looked_at_too_late_is_not_judged() -> None:
+    history = [*curve(4.0, 2.0, 1.2), *curve(1.0, **{"pull/hard": 0.1, "pull/hint": 90.0})]
+    assert diagnose(replace(HEALTHY, history=history)) == []
+
+
+def test_top1_of_a_few_images_is_near_nothing() -> None:
+    assert diagnose(replace(HEALTHY, teacher_top1=0.934, test_images=18)) == []
+
+
+def test_a_student_of_a_useless_teacher_is_not_said_to_have_reached_it() -> None:
+    facts = replace(HEALTHY, student_top1=0.34, teacher_top1=0.33, largest_class=1 / 3, test_images=18)
+    assert [one.code for one in diagnose(facts)] == ["MKD-809"]
 
 
 def test_a_loss_without_temperature_is_not_judged_by_one() -> None:

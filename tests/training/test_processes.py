@@ -22,7 +22,7 @@ def train(folder: Path, kind: str, epochs: int, *more: str, command: tuple[str, 
     folder.mkdir(exist_ok=True)
     argv = [*command, "tests.training.processes", str(folder), kind, str(epochs), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(argv, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=600)
     print(done.stderr)  # pytest shows it where a test fails
     return done.returncode
 

@@ -73,7 +73,7 @@ def test_a_cut_file_is_a_miss(tmp_path: Path) -> None:
     assert teacher.runs == 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1000), top=st.integers(1, 9))
 def test_top_keeps_the_largest_probabilities_and_the_rest_in_sum(
     tmp_path_factory: pytest.TempPathFactory, seed: int, top: int

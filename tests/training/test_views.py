@@ -71,7 +71,7 @@ def test_a_shift_repeats_the_edge() -> None:
     assert torch.equal(moved_up[:, :, -1], moved_up[:, :, -4])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(mixup=st.floats(0, 2), cutmix=st.floats(0, 2), smoothing=st.floats(0, 0.5), seed=st.integers(0, 99))
 def test_targets_sum_to_one(mixup: float, cutmix: float, smoothing: float, seed: int) -> None:
     augmentation = Augmentation(mixup=mixup, cutmix=cutmix, label_smoothing=smoothing)

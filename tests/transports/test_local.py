@@ -3,8 +3,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +10,7 @@ from mobilekd.errors import DeviceError
 from mobilekd.transport import Patience
 from mobilekd.transports.local import Local
 from tests.device.tools import need
+from tests.processes import runs, wait_until
 
 SHELL = "/bin/sh"
 
@@ -41,12 +40,6 @@ def child(root, then, patience="Patience()"):
     script = f"{code}\n{textwrap.indent(then, '    ')}"
     pipe = subprocess.PIPE
     return subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-
-
-def alive(pid):
-    """Return True for a process that runs; one that ended and was not waited for does not."""
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
 
 
 def test_file_comes_back_as_it_was_pushed(device, tmp_path):
@@ -116,16 +109,12 @@ def test_environment_is_what_is_given(device, monkeypatch):
     assert sh(device, 'echo "$GIVEN.$LEAKED"', env={"GIVEN": "2"}).stdout == "2.\n"
 
 
-def test_command_past_its_time_is_ended_with_its_children(device, tmp_path):
+def test_command_past_its_time_is_ended_with_its_children(device):
+    seconds = f"9{os.getpid()}.3"
     with pytest.raises(DeviceError, match=r"/bin/sh ran past 0\.5 s and was ended"):
-        sh(device, "sleep 600 & echo $! > pid; wait", timeout_s=0.5)
-    device.pull("pid", tmp_path / "pid")
-    pid = int((tmp_path / "pid").read_text(encoding="ascii"))
-    deadline = time.monotonic() + 10
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        sh(device, f"sleep {seconds} & wait", timeout_s=0.5)
 
-    assert not alive(pid)
+    assert wait_until(lambda: not runs("sleep", seconds))
 
 
 def test_pull_of_a_file_that_is_not_there_leaves_no_file(device, tmp_path):

@@ -22,7 +22,7 @@ HELLO = {
     "clock_us": 5.0,
 }
 DONE = {"id": 1, "returncode": 0, "stdout": "{}", "stderr": ""}
-SOON_S = 20.0
+SOON_S = 60.0
 Ask = Callable[..., tuple[int, bytes]]
 
 
@@ -61,10 +61,10 @@ def alive() -> bool:
     return True
 
 
-def running(server: PageServer, *words: str, timeout_s: float = SOON_S) -> "tuple[threading.Thread, list[object]]":
+def running(server: PageServer, *words: str) -> "tuple[threading.Thread, list[object]]":
     """Let a thread run a command; its result is the list's one item in the end."""
     found: list[object] = []
-    thread = threading.Thread(target=lambda: found.append(server.run(words, timeout_s, alive)))
+    thread = threading.Thread(target=lambda: found.append(server.run(words, SOON_S, alive)))
     thread.start()
     return thread, found
 
@@ -143,11 +143,12 @@ def test_an_output_that_is_cut_off_leaves_nothing(server: PageServer, ask: Ask, 
 
 
 def test_the_answer_to_another_command_is_not_taken(server: PageServer, ask: Ask) -> None:
-    thread, found = running(server, "runner.mjs", timeout_s=1.0)
+    thread, found = running(server, "runner.mjs")
     ask("POST", "next")
-    assert ask("POST", "done", json.dumps(DONE | {"id": 7}).encode())[0] == 400
+    assert ask("POST", "done", json.dumps(DONE | {"id": 7, "returncode": 7}).encode())[0] == 400
+    ask("POST", "done", json.dumps(DONE).encode())
     thread.join(SOON_S)
-    assert found == [None]
+    assert found == [Completed(0, "{}", "")]
 
 
 @pytest.mark.parametrize("said", [b"", b"{}", b"[1]", b"\xff", json.dumps(DONE | {"stdout": 1}).encode()])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mobilekd.errors import ConfigError, DeviceError
 from mobilekd.transport import Patience
+from mobilekd.transports import _shell
 
 ALL_BYTES = bytes(range(256)) * 1000
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
@@ -54,7 +55,7 @@ def test_a_command_finds_no_input_to_read(device):
     assert device.run(["cat"], timeout_s=LIMIT_S).stdout == ""
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @example(words=["", " ", "-n", "--", "'", '"', "a'\"b", "$(id)", "`id`", "\\", "*", "~", "a\nb", "\r\n", "é 木 🙂"])
 @given(words=st.lists(TEXT, min_size=1, max_size=60))
 def test_any_text_as_an_argument_comes_back_unchanged(device, words):
@@ -148,8 +149,14 @@ def test_leaving_removes_the_working_folder_and_keeps_the_store(reach, device, t
 
 def test_a_command_that_runs_past_its_time_is_ended_on_the_device(device):
     with pytest.raises(DeviceError, match="it was ended there"):
-        shell(device, "sleep 7331 & sleep 7331", timeout_s=1.0)
+        shell(device, "sleep 7331 & sleep 7331", timeout_s=5.0)
     assert shell(device, "ps | grep -c '[s]leep 7331'").stdout == "0\n"
+
+
+def test_a_command_that_would_begin_after_its_end_does_not_begin(device):
+    assert device._end("pid-late") == "it was ended there"
+    device._ask(_shell.run(device._job_folder, "pid-late", ["touch", "begun"], {}), "the command began late")
+    assert shell(device, "[ -e begun ]").returncode == 1
 
 
 def test_the_facts_are_those_of_the_machine(device, machine):
@@ -179,7 +186,8 @@ def test_a_holder_on_another_host_is_named(reach, device):
     assert f"rm -r {folder}/lock" in caught.value.hint
 
 
-def test_a_holder_on_another_host_is_waited_for(reach, device):
+def test_a_holder_on_another_host_is_waited_for(reach, device, monkeypatch):
+    monkeypatch.setattr("mobilekd.transports._remote.DEVICE_STEP_S", 0.5)
     folder = leave_lock(device, "/data/local/tmp/ending", "otherhost 4711 1764000000")
 
     def end_it(line):
@@ -187,7 +195,7 @@ def test_a_holder_on_another_host_is_waited_for(reach, device):
         shell(device, f"rm -r {folder}/lock")
 
     told: list[str] = []
-    with reach(folder, Patience(limit_s=1, say=end_it)) as own:
+    with reach(folder, Patience(limit_s=60, say=end_it)) as own:
         assert shell(own, "exit 3").returncode == 3
     assert [line.partition(" is held by ")[2].partition(" since ")[0] for line in told] == ["process 4711 on otherhost"]
 
@@ -232,7 +240,7 @@ def test_a_disk_that_fills_up_keeps_nothing_half_written(reach, tiny, tmp_path):
     with reach(tiny) as own:
         with pytest.raises(DeviceError):
             own.push(six_files(tmp_path))
-        assert shell(own, "find ../.. -name '*[0-9a-f][0-9a-f][0-9a-f]*' -type f").stdout == ""
+        assert shell(own, "find ../.. -name '*[0-9a-f][0-9a-f][0-9a-f]*' ! -name 'pid-*' -type f").stdout == ""
 
 
 def test_a_device_that_lost_our_folder_gives_no_exit_code(reach, device):

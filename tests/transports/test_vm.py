@@ -11,6 +11,7 @@ import pytest
 from mobilekd.errors import ConfigError, DeviceError, MissingToolError
 from mobilekd.transports.vm import Vm
 from tests.device.tools import need
+from tests.processes import command_lines
 
 TWO_MILLION_INSTRUCTIONS = r"""
 #include <stdio.h>
@@ -33,9 +34,9 @@ int main(void) {
 def qemu_of(folder: Path) -> int:
     """The process whose console is in this folder."""
     return next(
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.exists() and path.read_bytes().startswith(b"qemu-system") and os.fsencode(folder) in path.read_bytes()
+        pid
+        for pid, words in command_lines().items()
+        if words.startswith(b"qemu-system") and os.fsencode(folder) in words
     )
 
 
