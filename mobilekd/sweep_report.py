@@ -56,7 +56,10 @@ def remarks(document: Row) -> list[str]:
     """Return a line for each combination that failed, or whose student is worse than without a teacher."""
     worse = [(named(row["values"]), one) for row in document["rows"] for one in row["diagnoses"]]
     return [
-        *(f"{name}: {one['cause']} [{one['code']}]: {one['evidence']}; {one['next_step']}" for name, one in worse),
+        *(
+            f"{name}, seed {one['seed']}: {one['cause']} [{one['code']}]: {one['evidence']}; {one['next_step']}"
+            for name, one in worse
+        ),
         *(f"Failed: {named(one['values'])}: {one['error']} [{one['code']}]" for one in document["failed"]),
     ]
 

@@ -2,11 +2,9 @@
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from mobilekd.artifacts import canonical_json
-from mobilekd.training.diagnosis import with_alone
 from mobilekd.units import percent
 
 Row = Mapping[str, Any]
@@ -24,8 +22,9 @@ def group(done: Iterable[tuple[Row, Sequence[Row]]]) -> list[dict[str, Any]]:
     {"values", "runs", "top1_validation", "top1_validation_std", "top1_test", "top1_test_std", "parameters", "bytes",
     "bytes_of", "seconds", "latency_ms", "instructions", "latency_of", "over_alone", "over_alone_std", "diagnoses",
     "on_front", "on_latency_front", "on_instruction_front"}: means over seeds; a deviation is that of a sample (n - 1),
-    None for one seed; over_alone is the gain in test top-1 over the same network and seed without a teacher; the
-    fronts are those of validation top-1 against bytes, time and instructions.
+    None for one seed; over_alone is the gain in test top-1 over the same network and seed without a teacher, diagnoses
+    are what that comparison found, seed by seed; the fronts are those of validation top-1 against bytes, time and
+    instructions.
 
     Args:
         done: Values of a combination, and its students, one a seed; a combination that comes twice counts once.
@@ -94,6 +93,5 @@ def _against_alone(runs: Sequence[Row]) -> dict[str, Any]:
     if not known:
         return {"over_alone": None, "over_alone_std": None, "diagnoses": []}
     gains = [{"over_alone": run["top1_test"] - run["alone_top1_test"]} for run in known]
-    means = [statistics.fmean(run[key] for run in known) for key in ("top1_test", "alone_top1_test")]
-    worse = [{"code": one.code, **asdict(one)} for one in with_alone([], *means)]
+    worse = [{"seed": run["seed"], **one} for run in known for one in run["diagnoses"]]
     return {**_mean_and_std("over_alone", gains), "diagnoses": worse}

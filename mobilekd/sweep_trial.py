@@ -1,7 +1,9 @@
 """One student of a sweep: how it is built, and what is kept of it."""
 
 import contextlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from mobilekd.artifacts import Baseline, Student, canonical_json
@@ -15,6 +17,7 @@ from mobilekd.profile import Profile
 from mobilekd.sweep_grid import Axis
 from mobilekd.sweep_space import Combination
 from mobilekd.train import BASELINE, LAST, read_json, train_pipeline
+from mobilekd.training.against_alone import against_alone
 from mobilekd.wiring import expand
 
 
@@ -58,6 +61,7 @@ class TrialRun:
         latency_ms: Median of that model; None when it was not measured.
         instructions: Of one inference of that model on an emulator; None when none was counted.
         alone_top1_validation, alone_top1_test: Of the same network without a teacher; None without --baseline.
+        diagnoses: What the comparison with it found: {"code", "cause", "evidence", "next_step"}.
     """
 
     seed: int
@@ -72,6 +76,7 @@ class TrialRun:
     latency_of: str = ""
     alone_top1_validation: float | None = None
     alone_top1_test: float | None = None
+    diagnoses: tuple[Mapping[str, str], ...] = ()
 
 
 class Builder(Protocol):
@@ -116,14 +121,18 @@ class Builds:
         seed = load_pipeline(plan.pipeline, combination.overrides).seed + index
         seeded = Override((LAST, "seed"), seed, f"seed {seed} of the sweep")
         pipeline, profile = _loaded(plan, combination, seeded)
-        run = _measured(build(pipeline, profile, workshop, until=plan.until), seed)
+        result = build(pipeline, profile, workshop, until=plan.until)
+        run, student = _measured(result, seed), result.the(Student).path
         if not plan.baseline:
             return run
-        alone = build(_with_alone(pipeline), profile, workshop, until=BASELINE)
-        metrics = read_json(alone.the(Baseline).path / "metrics.json")
+        alone = build(_with_alone(pipeline), profile, workshop, until=BASELINE).the(Baseline).path
+        metrics, worse = read_json(alone / "metrics.json"), against_alone(student, alone)
         return replace(
-            run, alone_top1_validation=metrics["top1_validation"], alone_top1_test=metrics["top1_test"]
-        )  # fmt: skip
+            run,
+            alone_top1_validation=metrics["top1_validation"],
+            alone_top1_test=metrics["top1_test"],
+            diagnoses=({"code": worse.code, **asdict(worse)},) if worse else (),
+        )
 
 
 def _loaded(plan: SweepPlan, combination: Combination, *more: Override) -> tuple[Pipeline, Profile]:

@@ -7,7 +7,7 @@ from mobilekd.sweep_report import cells
 from mobilekd.sweep_rows import group, pareto_front
 
 RUN = {"top1_validation": 0.9, "top1_test": 0.8, "parameters": 10, "bytes": 10, "bytes_of": "x", "seconds": 1.0}
-RUN |= {"latency_of": ""}
+RUN |= {"latency_of": "", "seed": 0, "diagnoses": []}
 
 
 def test_a_student_is_compared_with_the_same_seed_alone() -> None:
@@ -19,9 +19,10 @@ def test_a_student_is_compared_with_the_same_seed_alone() -> None:
     assert "+15.00 ± 7.07 points" in cells(row, ["a"], baseline=True)
 
 
-def test_a_student_that_is_worse_than_alone_is_a_finding() -> None:
-    (row,) = group([({"a": 1}, [RUN | {"alone_top1_test": 0.81}])])
-    assert [one["code"] for one in row["diagnoses"]] == ["MKD-807"]
+def test_a_finding_of_a_seed_against_alone_is_one_of_the_row() -> None:
+    worse = {"alone_top1_test": 0.9, "seed": 1, "diagnoses": [{"code": "MKD-807"}]}
+    (row,) = group([({"a": 1}, [RUN | {"alone_top1_test": 0.7}, RUN | worse])])
+    assert row["diagnoses"] == [{"seed": 1, "code": "MKD-807"}]
 
 
 def test_a_row_without_a_baseline_has_no_gain() -> None:
