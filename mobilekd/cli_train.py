@@ -96,6 +96,9 @@ def sweep(
     trials: Annotated[
         int | None, typer.Option("--trials", metavar="N", min=1, help="Configurations; fewer than all: TPE chooses.")
     ] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline/--no-baseline", help="Train each student without a teacher too, to compare.")
+    ] = False,
     study: Annotated[
         str, typer.Option("--study", metavar="WHERE", help="FILE.journal, or postgresql://...; OUT/study.journal.")
     ] = "",
@@ -111,8 +114,9 @@ def sweep(
 ) -> None:
     """Train every combination of teachers, students, methods and options, and rank them; the same command goes on."""
     from mobilekd import show_sweep
-    from mobilekd.sweep import SweepPlan, run_sweep
+    from mobilekd.sweep import run_sweep
     from mobilekd.sweep_grid import axes_of
+    from mobilekd.sweep_trial import SweepPlan
 
     plan = SweepPlan(
         axes=axes_of(teacher or (), student or (), method or (), choice or ()),
@@ -122,6 +126,7 @@ def sweep(
         pipeline=pipeline or default_pipeline(data),
         profile=profile,
         overrides=tuple(overrides_of(set_, data, skip_bad_images=skip_bad_images)),
+        baseline=baseline,
     )
     with open_workshop(cache, shared=shared_cache) as workshop:
         document = run_sweep(plan, workshop, study or str(out / "study.journal"), out)

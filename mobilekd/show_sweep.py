@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilekd.console import print_json, print_table
-from mobilekd.sweep_report import cells, heads
+from mobilekd.sweep_report import remarks, table
 
 
 def show_sweep(document: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
@@ -13,8 +13,8 @@ def show_sweep(document: Mapping[str, Any], out: Path, *, as_json: bool) -> None
     if as_json:
         print_json(document)
         return
-    keys = list(document["axes"])
-    print_table(heads(keys), [cells(row, keys) for row in document["rows"]])
-    for one in document["failed"]:
-        print(f"failed: {one['values']}: {one['error']}")
+    head, *rows = table(document)
+    print_table(head, rows)
+    for line in remarks(document):
+        print(line)
     print(f"\n{out / 'sweep.json'}\n{out / 'sweep.md'}\n{out / 'pareto.svg'}")

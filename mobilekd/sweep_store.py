@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilekd.errors import ConfigError, MissingToolError
+from mobilekd.study import open_storage, reaching, shown_study
 from mobilekd.sweep_grid import Axis, grid_size
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.samplers import BaseSampler
-    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-PLAN, ERROR = "plan", "error"
+PLAN, ERROR, FAILURE, VALUES = "plan", "error", "failure", "values"
 
 _NAME = "mobilekd"
-_HEARTBEAT_S = 60
 _MAX_RETRY = 3
 _SIGNED_AFTER = timedelta(seconds=10)
 
@@ -44,16 +43,21 @@ def open_study(where: str, plan: str, sampler: "BaseSampler") -> "Study":
             "optuna is not installed", hint="pip install 'mobilekd[sweep]'", code="MKD-302"
         ) from cause
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        storage=_storage(where), study_name=_NAME, direction="maximize", sampler=sampler, load_if_exists=True
-    )
-    known = study.user_attrs.setdefault(PLAN, plan)
-    if known != plan:
-        raise ConfigError(
-            f"{where} holds another sweep:\n{known}", hint="choose another --study or --out", code="MKD-263"
+    with reaching(where):
+        study = optuna.create_study(
+            storage=open_storage(where, _retry),
+            study_name=_NAME,
+            direction="maximize",
+            sampler=sampler,
+            load_if_exists=True,
         )
-    study.set_user_attr(PLAN, plan)
-    return study
+        known = study.user_attrs.setdefault(PLAN, plan)
+        if known == plan:
+            study.set_user_attr(PLAN, plan)
+            return study
+    raise ConfigError(
+        f"{shown_study(where)} holds another sweep:\n{known}", hint="choose another --study or --out", code="MKD-263"
+    )
 
 
 def sampler_for(axes: Sequence[Axis], trials: int | None, *, seed: int) -> "BaseSampler":
@@ -119,29 +123,11 @@ def is_finished(study: "Study", axes: Sequence[Axis], trials: int | None) -> boo
     begun = [
         one
         for one in known
-        if one.state in {TrialState.COMPLETE, TrialState.RUNNING} or ERROR in one.user_attrs
+        if one.state in {TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING} or ERROR in one.user_attrs
     ]  # fmt: skip
     if trials is None or is_grid(axes, trials):
         return len({one.system_attrs.get("grid_id") for one in begun}) >= grid_size(axes)
     return len(begun) >= trials
-
-
-def _storage(where: str) -> "BaseStorage":
-    from optuna.exceptions import ExperimentalWarning
-    from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    with warnings.catch_warnings():  # journals and heartbeats work, but their interface may still change
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        if "://" not in where:
-            Path(where).parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(where))
-        try:
-            return RDBStorage(where, heartbeat_interval=_HEARTBEAT_S, heartbeat_stale_trial_callback=_retry())
-        except ImportError as cause:
-            raise MissingToolError(
-                f"no driver for {where.partition(':')[0]}", hint="pip install psycopg2", code="MKD-302"
-            ) from cause
 
 
 def _retry() -> "Callable[[Study, FrozenTrial], None]":

@@ -22,7 +22,7 @@ LONG_FILES = (
     "tests/docs/test_browser.py",
     "tests/docs/test_notebook.py",
     "tests/test_fuzz.py",
-    "tests/test_sweep.py",
+    "tests/test_sweep_real.py",
     "tests/release/test_hostile.py",
     "tests/backends/",
     "tests/store/",

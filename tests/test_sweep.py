@@ -1,7 +1,6 @@
 """A sweep: its space, what it remembers, and what it reports."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,33 +10,14 @@ from pathlib import Path
 import pytest
 
 from mobilekd import cli
-from mobilekd.errors import ConfigError, StageError
-from mobilekd.sweep import SweepPlan, TrialRun, run_sweep
+from mobilekd.config import parse_override
+from mobilekd.errors import ConfigError
+from mobilekd.sweep import run_sweep
 from mobilekd.sweep_grid import axes_of, overrides_for, points
-from mobilekd.sweep_report import cells, group, pareto_front, pareto_svg
+from mobilekd.sweep_trial import SweepPlan
+from tests.sweeps import AXES, PLAN, Methods, Runs
 
 pytest.importorskip("optuna")
-
-AXES = axes_of([], ["resnet10t", "resnet18"], ["kd"], ["distill.temperature=2.0,4.0"])
-PLAN = SweepPlan(AXES, seeds=2)
-
-
-class Runs:
-    """A build whose top-1 is known: hotter is better, the larger network too; it keeps what it was asked."""
-
-    def __init__(self, failing: float = 0.0, dying: int = -1) -> None:
-        self.asked: list[tuple] = []
-        self.failing, self.dying = failing, dying
-
-    def __call__(self, plan, values, index, workshop) -> TrialRun:
-        if len(self.asked) == self.dying:
-            raise KeyboardInterrupt
-        self.asked.append((*values.values(), index))
-        hot, is_large = values["distill.temperature"], values["distill.network"] == "timm:resnet18"
-        if hot == self.failing:
-            raise StageError("the loss is not finite")
-        size = 2000 if is_large else 1000
-        return TrialRun(index, 0.5 + hot / 100 + is_large / 10 + index / 50, 0.4, size, size, "a byte a parameter", 1.0)
 
 
 @pytest.fixture
@@ -81,7 +61,7 @@ def test_a_sweep_that_was_interrupted_goes_on_where_it_was(workshop, journal, ou
 
 KILLED = """
 import os, signal, sys
-from tests.test_sweep import PLAN, Runs
+from tests.sweeps import PLAN, Runs
 from tests.toys import Silent
 from mobilekd.cache import Cache
 from mobilekd.pipeline import Workshop
@@ -89,10 +69,10 @@ from mobilekd.sweep import run_sweep
 from pathlib import Path
 
 class Dies(Runs):
-    def __call__(self, *arguments):
+    def student(self, *arguments):
         if len(self.asked) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(*arguments)
+        return super().student(*arguments)
 
 here = Path(sys.argv[1])
 run_sweep(PLAN, Workshop(Cache(here / "c"), here, Silent()), sys.argv[2], here / "sweep", Dies())
@@ -110,10 +90,24 @@ def test_a_trial_whose_process_was_killed_is_tried_again(workshop, journal, out,
     assert any("1 trial(s) that were cut off" in line for line in workshop.watcher.lines)
 
 
-def test_a_trial_that_fails_is_reported_and_does_not_stop_the_others(workshop, journal, out) -> None:
-    document = run_sweep(PLAN, workshop, journal, out, Runs(failing=2.0))
-    assert [one["error"] for one in document["failed"]] == ["the loss is not finite"] * 2
-    assert [one["values"]["distill.temperature"] for one in document["rows"]] == [4.0, 4.0]
+def test_a_method_without_a_temperature_is_built_once(workshop, journal, out) -> None:
+    axes = axes_of([], [], ["sp", "kd"], ["distill.temperature=2.0,4.0"])
+    plan = SweepPlan(axes, pipeline="quickstart", overrides=(parse_override("distill.soft_weight=0.0"),))
+    document = run_sweep(plan, workshop, journal, out, runs := Methods())
+    assert sorted(runs.asked) == [("kd", 2.0), ("kd", 4.0), ("sp",)]
+    assert (document["combinations"], len(document["rows"])) == (3, 3)
+
+
+def test_a_finished_sweep_with_a_method_without_a_temperature_builds_nothing_again(workshop, journal, out) -> None:
+    axes = axes_of([], [], ["sp", "kd"], ["distill.temperature=2.0,4.0"])
+    plan = SweepPlan(axes, overrides=(parse_override("distill.soft_weight=0.0"),))
+    first = run_sweep(plan, workshop, journal, out, Methods())
+    assert run_sweep(plan, workshop, journal, out, again := Methods()) == first
+    assert again.asked == []
+
+
+def test_a_baseline_is_another_plan() -> None:
+    assert SweepPlan(AXES, baseline=True).text() != SweepPlan(AXES).text()
 
 
 def test_fewer_trials_than_points_are_chosen_by_tpe(workshop, journal, out) -> None:
@@ -139,33 +133,6 @@ def test_the_table_and_the_plot_are_written(workshop, journal, out) -> None:
     assert len(ET.parse(out / "pareto.svg").getroot().findall(".//{*}circle")) == 4
 
 
-def test_a_point_that_another_beats_in_both_is_not_on_the_front() -> None:
-    assert pareto_front([10, 20, 20, 5], [0.9, 0.95, 0.9, 0.8]) == [True, True, False, True]
-
-
-def test_latency_gives_a_plot_of_its_own() -> None:
-    run = {"top1_validation": 0.9, "top1_test": 0.8, "parameters": 10, "bytes": 10, "bytes_of": "x", "seconds": 1.0}
-    rows = group([({"a": n}, [{**run, "latency_ms": n, "latency_of": "host"}]) for n in (1.0, 2.0)])
-    assert [one["on_latency_front"] for one in rows] == [True, False]
-    assert "validation top-1 against latency" in pareto_svg(rows)
-
-
-def test_instructions_give_a_front_and_a_plot_of_their_own() -> None:
-    run = {"top1_validation": 0.9, "top1_test": 0.8, "parameters": 10, "bytes": 10, "bytes_of": "x", "seconds": 1.0}
-    place = {"latency_ms": None, "latency_of": "emulated cortex-a76"}
-    rows = group([({"a": n}, [{**run, **place, "instructions": n}]) for n in (2e6, 1e6)])
-    assert [(one["on_instruction_front"], one["on_latency_front"]) for one in rows] == [(False, False), (True, False)]
-    assert pareto_svg(rows).count('class="title"') == 2
-    assert "validation top-1 against instructions of one inference" in pareto_svg(rows)
-
-
-def test_a_row_shows_instructions_where_there_is_no_time() -> None:
-    run = {"top1_validation": 0.9, "top1_test": 0.8, "parameters": 10, "bytes": 10, "bytes_of": "x", "seconds": 1.0}
-    counted = {"latency_ms": None, "latency_of": "emulated cortex-a76", "instructions": 2_450_105}
-    (row,) = group([({"a": 1}, [run | counted])])
-    assert "2.45 M instr." in cells(row, ["a"])
-
-
 def test_methods_with_a_comma_are_one_student() -> None:
     (axis,) = axes_of([], [], ["kd,kd"], [])
     (override,) = overrides_for({axis.key: axis.choices[0]})
@@ -181,27 +148,13 @@ def test_methods_with_a_comma_are_one_student() -> None:
         (["--set-choice", "distill.heat=1,2"], "distill.heat"),
         (["--set-choice", "distill.temperature=2.0,-1.0"], "distill.temperature"),
         (["--method", "kd", "--set-choice", "distill.method=kd"], "given twice"),
+        (["--method", "kd", "--until", "teacher"], "--until teacher"),
+        (["--method", "kd", "--data", "/nonexistent/photos"], "/nonexistent/photos"),
+        (["--method", "kd", "--profile", "nothing"], "nothing"),
+        (["--method", "kd", "--study", "foo://bar"], "MKD-264"),
     ],
 )
 def test_a_wrong_word_ends_in_2_before_anything_is_built(words, told, tmp_path, capfd) -> None:
     assert cli.run(["sweep", "--out", str(tmp_path / "sweep"), *words]) == 2
     assert told in capfd.readouterr().err
     assert not (tmp_path / "sweep").exists()
-
-
-@pytest.mark.slow
-def test_a_real_sweep_shares_its_teacher(tmp_path: Path) -> None:
-    small = ("data.image_size=16", "teacher.network=timm:resnet10t", "teacher.epochs=1", "distill.epochs=1",
-             "distill.network=timm:mobilenetv4_conv_small_050", "teacher.threads=1", "distill.threads=1")  # fmt: skip
-    words = [part for value in small for part in ("--set", value)]
-    command = [sys.executable, "-m", "mobilekd", "sweep", "--json", "--cache", "cache", "--seeds", "2", *words]
-    command += ["--set-choice", "distill.temperature=2.0,4.0"]
-    root = str(Path(__file__).parents[1])
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": root}
-    )
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    assert [len(row["runs"]) for row in document["rows"]] == [2, 2]
-    assert done.stderr.count("… teacher: runs") == 1
-    assert (tmp_path / "sweep" / "pareto.svg").is_file()
