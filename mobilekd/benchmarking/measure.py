@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mobilekd import measurement
 from mobilekd.benchmarking import emulated
 from mobilekd.benchmarking.agreement import Agreement, Trained, agree
+from mobilekd.benchmarking.fitting import check_fits
 from mobilekd.benchmarking.layer_names import read_names
 from mobilekd.benchmarking.layers import layers_of
 from mobilekd.benchmarking.place import Place, open_place
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-"""Backends whose models a browser runs."""
 _FLOAT_IMAGES = 8
 """Images that a float baseline answers on an emulator: float kernels are 25 times slower there than int8 ones."""
 
@@ -72,7 +72,8 @@ class Bench:
         """Return latency.json: rows, raw samples of each block, and the device.
 
         Raises:
-            DeviceError: The device went away, or a model died there: nothing is kept of a run that is incomplete.
+            DeviceError: The device is not what the profile is for, it went away, or a model died there: nothing is
+                kept of a run that is incomplete.
             MissingToolError: A program to reach or fill the device is not installed.
         """
         there = [model for model in task.models if not lack_of(model, self.place)]
@@ -105,6 +106,8 @@ class Bench:
         is_emulator = self.place.kind == "emulator"
         with open_place(self.place, self.profile, self.state, self.progress.say) as transport:
             facts = transport.facts()
+            if self.place.kind == "device":
+                check_fits(self.profile, facts)
             running = prepare(
                 transport,
                 backends,
@@ -198,11 +201,7 @@ class Bench:
 
     def _by_python(self, task: Task, models: Sequence[Measured]) -> Row:
         return measurement.measure(
-            models,
-            task.images[:1],
-            settings=self.profile.benchmark,
-            scratch=self.scratch,
-            progress=self.progress,
+            models, task.images[:1], settings=self.profile.benchmark, scratch=self.scratch, progress=self.progress
         )
 
 

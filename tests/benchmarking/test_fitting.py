@@ -1,0 +1,40 @@
+"""Which device a profile accepts."""
+
+import pytest
+
+from mobilekd.benchmarking.fitting import check_fits
+from mobilekd.config import load_profile
+from mobilekd.errors import DeviceError
+from mobilekd.transport import DeviceFacts
+
+
+def facts(machine: str, *features: str) -> DeviceFacts:
+    return DeviceFacts("a board", machine, features, cores=2, memory_bytes=None, system="Linux")
+
+
+@pytest.mark.parametrize(
+    ("profile", "machine", "features"),
+    [
+        ("rpi4", "aarch64", ()),
+        ("android-arm64", "aarch64", ("asimddp",)),
+        ("android-arm64-v9", "aarch64", ("asimddp", "i8mm")),
+        ("web", "x86_64", ()),
+    ],
+)
+def test_a_device_of_the_profile_s_kind_is_accepted(profile: str, machine: str, features: tuple[str, ...]) -> None:
+    check_fits(load_profile(profile), facts(machine, *features))
+
+
+@pytest.mark.parametrize(
+    ("profile", "machine"), [("rpi4", "x86_64"), ("android-arm64", "armv7l"), ("rtx-desktop", "aarch64"), ("rpi5", "")]
+)
+def test_another_machine_is_refused_with_what_the_profile_is_for(profile: str, machine: str) -> None:
+    abi = load_profile(profile).target.abi
+    with pytest.raises(DeviceError, match=rf"^a board is a machine '{machine}', and profile {profile} is for {abi} "):
+        check_fits(load_profile(profile), facts(machine))
+
+
+def test_a_phone_without_i8mm_is_refused_by_the_profile_of_those_with_it() -> None:
+    with pytest.raises(DeviceError, match=r"has no i8mm in /proc/cpuinfo, and profile android-arm64-v9") as caught:
+        check_fits(load_profile("android-arm64-v9"), facts("aarch64", "asimddp"))
+    assert caught.value.exit_code == 5
