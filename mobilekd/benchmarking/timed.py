@@ -62,7 +62,7 @@ def time_models(running: Running, jobs: Mapping[str, Job], settings: BenchmarkSe
             read_state=lambda: read_state(running),
             watch=lambda block: bar.advance(1, block.model),
         )
-    evidence = evidence_of(measurement.states)
+    evidence = evidence_of(measurement.states, settings.cores)
     return Timed(
         measurement=measurement,
         assessments={
@@ -77,14 +77,9 @@ def time_models(running: Running, jobs: Mapping[str, Job], settings: BenchmarkSe
 
 def timed_row(timed: Timed, name: str, threads: int) -> dict[str, Any]:
     """Return what latency.json says of the times of one model."""
-    assessment = timed.assessments[name]
-    told = assessment.to_json()
     return {
         "latency_kind": "wall",
-        **{key: told[key] for key in ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "ci95_ms", "timed_runs", "warmup_runs")},
-        "drift": told["drift"],
-        "verdict": assessment.verdict,
-        "verdict_reason": assessment.reason,
+        **timed.assessments[name].to_json(),
         "threads": threads,
         "load_ms": timed.load_ms[name],
         "peak_memory_bytes": timed.peak_memory_bytes[name],
