@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilekd.benchmarking.agreement import Trained, refusals
+from mobilekd.benchmarking.counts import compare_counts
 from mobilekd.benchmarking.measure import Bench, Task, lack_of
 from mobilekd.benchmarking.place import Place, choose
 from mobilekd.cache import Cache
@@ -107,10 +108,7 @@ def _compared(samples_ms: dict[str, list[list[float]]], models: Sequence[dict[st
     first, second = models
     names = (first["deployment"], second["deployment"])
     if first.get("guest_instructions"):
-        costs = [float(one["guest_instructions"]["total"]) for one in models]
-        ratio = costs[1] / costs[0]
-        told = f"{names[1]} takes {ratio:.3f} times the instructions of {names[0]} (counted, not timed)"
-        return {"verdict": "fewer" if ratio < 1 else "more" if ratio > 1 else "equal", "ratio": ratio, "told": told}
+        return compare_counts((first, second))
     found = compare(samples_ms[names[0]], samples_ms[names[1]], names=names)
     return {**found.to_json(), "told": found.reason}
 
