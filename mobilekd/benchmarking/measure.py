@@ -72,6 +72,7 @@ class Bench:
         """Return latency.json: rows, raw samples of each block, and the device.
 
         Raises:
+            ConfigError: It has fewer cores than the profile asks for.
             DeviceError: The device is not what the profile is for, it went away, or a model died there: nothing is
                 kept of a run that is incomplete.
             MissingToolError: A program to reach or fill the device is not installed.
@@ -106,8 +107,7 @@ class Bench:
         is_emulator = self.place.kind == "emulator"
         with open_place(self.place, self.profile, self.state, self.progress.say) as transport:
             facts = transport.facts()
-            if self.place.kind == "device":
-                check_fits(self.profile, facts)
+            check_fits(self.profile, self.place, facts, self.progress.say)
             running = prepare(
                 transport,
                 backends,

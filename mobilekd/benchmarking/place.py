@@ -22,6 +22,7 @@ _ANDROID_EMULATOR = "emulator-"
 """Start of the serial of Android's own emulator; it is measured when it is named, and never called the target."""
 _NO_PHONE = "an emulator, whose times are not those of a phone"
 
+_NAMED_TIMEOUT_S = 2.0
 _PREFERRED: tuple[Kind, ...] = ("device", "emulator")
 
 
@@ -150,20 +151,14 @@ def _browser(profile: Profile) -> Place:
 
 
 def _phone(serial: str) -> str:
-    """Return the serial of the phone to use; an adb that hangs has none, unless one is named."""
+    """Return the serial of the phone to use, which is ready; an adb that hangs has none, unless one is named."""
+    if serial:
+        adb.Adb(serial, state=Path(), connect_timeout_s=_NAMED_TIMEOUT_S).wait_until_ready()
+        return serial
     try:
         attached = adb.attached()
     except DeviceError as trouble:
-        if serial:
-            raise
         raise _NotThereError(trouble.message, hint=trouble.hint, code=trouble.code) from trouble
-    if serial:
-        if ":" not in serial and serial not in attached:  # host:port is connected to when the device is taken
-            known = ", ".join(f"{name} ({state})" for name, state in attached.items()) or "none"
-            raise DeviceError(
-                f"adb device {serial} is not attached; attached: {known}", hint="adb devices", code="MKD-502"
-            )
-        return serial
     ready = [name for name, state in attached.items() if state == "device" and not name.startswith(_ANDROID_EMULATOR)]
     if len(ready) == 1:
         return ready[0]

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 Call = Callable[..., Row]
 KEYS = {
     "schema", "profile", "mode", "host", "ran_on", "on_target", "place", "why", "measured", "device", "worries",
-    "samples_ms", "images_from", "models", "comparison",
+    "samples_ms", "images_from", "images_note", "models", "comparison",
 }  # fmt: skip
 QUICK = ("--set", "profile.benchmark.timed_runs=10")
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mobilekd.benchmarking.fitting import check_fits
+from mobilekd.benchmarking.fitting import check_cores, check_kind, check_threads
 from mobilekd.config import load_profile
-from mobilekd.errors import DeviceError
+from mobilekd.errors import ConfigError, DeviceError
 from mobilekd.transport import DeviceFacts
 
 
@@ -22,7 +22,7 @@ def facts(machine: str, *features: str) -> DeviceFacts:
     ],
 )
 def test_a_device_of_the_profile_s_kind_is_accepted(profile: str, machine: str, features: tuple[str, ...]) -> None:
-    check_fits(load_profile(profile), facts(machine, *features))
+    check_kind(load_profile(profile), facts(machine, *features))
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,26 @@ def test_a_device_of_the_profile_s_kind_is_accepted(profile: str, machine: str, 
 def test_another_machine_is_refused_with_what_the_profile_is_for(profile: str, machine: str) -> None:
     abi = load_profile(profile).target.abi
     with pytest.raises(DeviceError, match=rf"^a board is a machine '{machine}', and profile {profile} is for {abi} "):
-        check_fits(load_profile(profile), facts(machine))
+        check_kind(load_profile(profile), facts(machine))
 
 
 def test_a_phone_without_i8mm_is_refused_by_the_profile_of_those_with_it() -> None:
     with pytest.raises(DeviceError, match=r"has no i8mm in /proc/cpuinfo, and profile android-arm64-v9") as caught:
-        check_fits(load_profile("android-arm64-v9"), facts("aarch64", "asimddp"))
+        check_kind(load_profile("android-arm64-v9"), facts("aarch64", "asimddp"))
     assert caught.value.exit_code == 5
+
+
+def test_more_threads_than_cores_are_refused_with_what_fits() -> None:
+    with pytest.raises(ConfigError, match=r"^benchmark.threads is 64, and a board has 2 cores$") as caught:
+        check_threads(64, 2, "a board")
+    assert caught.value.hint == "--set profile.benchmark.threads=2"
+
+
+def test_as_many_threads_as_cores_are_accepted() -> None:
+    check_threads(2, 2, "a board")
+
+
+def test_a_cpu_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ConfigError, match=r"^benchmark.cores names CPU 7, which this host has not$") as caught:
+        check_cores((0, 7), (0, 1))
+    assert caught.value.hint == "its CPUs: 0, 1"
