@@ -14,7 +14,7 @@ from mobilekd.benchmarking.layer_names import read_names
 from mobilekd.benchmarking.layers import layers_of
 from mobilekd.benchmarking.place import Place, open_place
 from mobilekd.benchmarking.running import Running, has_runtime, prepare
-from mobilekd.benchmarking.timed import time_models, timed_row
+from mobilekd.benchmarking.timed import time_models, timed_row, told_state
 from mobilekd.device.runner import Job
 from mobilekd.measurement import Measured
 from mobilekd.plugins import BACKENDS
@@ -88,6 +88,7 @@ class Bench:
             "why": self.place.why,
             "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "device": None,
+            "states": [],
             "worries": [],
             "rows": [],
             "samples_ms": {},
@@ -173,13 +174,7 @@ class Bench:
         rows = {}
         with self.progress.bar("instructions", len(jobs)) as bar:
             for name, job in jobs.items():
-                counted = emulated.count(running, job)
-                rows[name] = {
-                    "latency_kind": "guest_instructions",
-                    "guest_instructions": counted.to_json(),
-                    "peak_memory_bytes": counted.peak_memory_bytes,
-                    "threads": 1,
-                }
+                rows[name] = emulated.count(running, job).to_row()
                 bar.advance(1, name)
         return {"rows": rows}
 
@@ -187,7 +182,8 @@ class Bench:
         timed = time_models(running, jobs, self.profile.benchmark, self.progress)
         samples = {name: [list(block) for block in timed.measurement.blocks_ms(name)] for name in jobs}
         rows = {name: timed_row(timed, name, self.profile.benchmark.threads) for name in jobs}
-        return {"rows": rows, "samples_ms": samples, "worries": list(timed.worries)}
+        states = [told_state(state) for state in timed.measurement.states]
+        return {"rows": rows, "samples_ms": samples, "states": states, "worries": list(timed.worries)}
 
     def _by_layer(self, running: Running, models: Sequence[Measured], jobs: Mapping[str, Job]) -> dict[str, Row]:
         found = {}

@@ -23,8 +23,8 @@ from tests.release.workshop import Model as Entry
 Row = dict[str, Any]
 Call = Callable[..., Row]
 KEYS = {
-    "schema", "profile", "mode", "host", "ran_on", "on_target", "place", "why", "measured", "device", "worries",
-    "samples_ms", "images_from", "images_note", "models", "comparison",
+    "schema", "profile", "mode", "host", "ran_on", "on_target", "place", "why", "measured", "device", "states",
+    "worries", "samples_ms", "images_from", "images_note", "models", "comparison",
 }  # fmt: skip
 QUICK = ("--set", "profile.benchmark.timed_runs=10")
 
