@@ -191,8 +191,7 @@ class Faster:
             mend = "ship fp32 here, or pick another backend" if is_over else ""
             claim = f"int8 is {shown} as fast as fp32"
             verdict: Verdict = "over" if is_over else "holds"
-            end = ("faster than fp32", claim, reading.note, mend, reading.drop)
-            yield Gate(*start, verdict, reading.value, limit, shown, *end)
+            yield Gate(*start, verdict, reading.value, limit, shown, "faster than fp32", claim, reading.note, mend)
 
 
 @dataclass(frozen=True, slots=True)
