@@ -16,6 +16,8 @@ _MACHINES: Mapping[str, tuple[str, ...]] = {
     "x86_64": ("x86_64", "AMD64"),
 }
 """What `uname -m` says on a device of each ABI; a page's is not asked for: WebAssembly runs on any."""
+_MOST_A_CORE = 4
+"""Threads a core on a host that stands in for a board: the shipped profiles' four threads run on one core, too."""
 _DECISIVE = ("i8mm",)
 """CPU features that a profile is chosen for. SDOT is not among them: android-arm64 serves phones of either kind."""
 
@@ -41,7 +43,7 @@ def check_fits(profile: Profile, place: Place, facts: DeviceFacts, say: Callable
         return
     here = sorted(os.sched_getaffinity(0))
     check_cores(profile.benchmark.cores, here)
-    if place.on_target:
+    if place.on_target or profile.benchmark.threads > _MOST_A_CORE * len(here):
         check_threads(profile.benchmark.threads, len(here), "this host")
     elif profile.benchmark.threads > len(here):
         say(

@@ -70,7 +70,7 @@ def choose(profile: Profile) -> Place:
     for kind in _PREFERRED:
         try:
             place = find(profile, kind)
-        except _NotThereError as lack:
+        except NotThereError as lack:
             passed_over.append(lack.message)
         except MissingToolError as lack:
             passed_over.append(f"{lack.message} ({lack.hint})")
@@ -115,7 +115,7 @@ def open_place(place: Place, profile: Profile, state: Path, say: Callable[[str],
     return makers[place.transport]()
 
 
-class _NotThereError(DeviceError):
+class NotThereError(DeviceError):
     """No device is attached, and none was named: the next kind of place may do."""
 
 
@@ -126,7 +126,7 @@ def _device(profile: Profile) -> Place:
         return Place("device", "adb", serial, on_target=not serial.startswith(_ANDROID_EMULATOR))
     if settings.transport == "ssh":
         if not settings.host:
-            raise _NotThereError(
+            raise NotThereError(
                 "no board is named", hint="--set profile.device.host=HOST, as `ssh HOST` takes it", code="MKD-512"
             )
         ssh.check_reachable(settings.host)
@@ -135,7 +135,7 @@ def _device(profile: Profile) -> Place:
         return _browser(profile)
     if settings.transport == "local" and is_target(profile.target):
         return _host(profile)
-    raise _NotThereError(
+    raise NotThereError(
         f"profile {profile.name} reaches no device from this host",
         hint='give [device] transport = "adb", "ssh" or "web"',
         code="MKD-512",
@@ -158,7 +158,7 @@ def _phone(serial: str) -> str:
     try:
         attached = adb.attached()
     except DeviceError as trouble:
-        raise _NotThereError(trouble.message, hint=trouble.hint, code=trouble.code) from trouble
+        raise NotThereError(trouble.message, hint=trouble.hint, code=trouble.code) from trouble
     ready = [name for name, state in attached.items() if state == "device" and not name.startswith(_ANDROID_EMULATOR)]
     if len(ready) == 1:
         return ready[0]
@@ -169,7 +169,7 @@ def _phone(serial: str) -> str:
             code="MKD-502",
         )
     unready = ", ".join(f"{name} is {_NO_PHONE if state == 'device' else state}" for name, state in attached.items())
-    raise _NotThereError(
+    raise NotThereError(
         f"no phone is ready: {unready}" if unready else "no phone is attached",
         hint="plug one in with USB debugging on: adb devices",
         code="MKD-501",
@@ -179,7 +179,7 @@ def _phone(serial: str) -> str:
 def _emulator(profile: Profile) -> Place:
     name = profile.device.cpu
     if not name:
-        raise _NotThereError(
+        raise NotThereError(
             f"profile {profile.name} names no CPU to emulate", hint=f"known: {', '.join(cpus.CPUS)}", code="MKD-512"
         )
     transport = _EMULATORS[profile.device.emulator]()

@@ -1,10 +1,14 @@
 """Which device a profile accepts."""
 
+import os
+
 import pytest
 
-from mobilekd.benchmarking.fitting import check_cores, check_kind, check_threads
+from mobilekd.benchmarking.fitting import check_cores, check_fits, check_kind, check_threads
+from mobilekd.benchmarking.place import Place
 from mobilekd.config import load_profile
 from mobilekd.errors import ConfigError, DeviceError
+from mobilekd.profile import BenchmarkSettings
 from mobilekd.transport import DeviceFacts
 
 
@@ -54,3 +58,25 @@ def test_a_cpu_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"^benchmark.cores names CPU 7, which this host has not$") as caught:
         check_cores((0, 7), (0, 1))
     assert caught.value.hint == "its CPUs: 0, 1"
+
+
+HOST = Place("host", "local", "a processor", on_target=False)
+
+
+def on_host(threads: int) -> list[str]:
+    told: list[str] = []
+    benchmark = BenchmarkSettings(threads=threads)
+    check_fits(load_profile("rpi4").model_copy(update={"benchmark": benchmark}), HOST, facts("x86_64"), told.append)
+    return told
+
+
+def test_a_host_that_stands_in_for_a_board_says_that_threads_wait_for_each_other() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert [line.partition(",")[0] for line in on_host(2 * cores)] == [f"benchmark.threads is {2 * cores}"]
+    assert on_host(cores) == []
+
+
+def test_a_host_that_stands_in_for_a_board_refuses_far_more_threads_than_it_has_cores() -> None:
+    cores = len(os.sched_getaffinity(0))
+    with pytest.raises(ConfigError, match=f"benchmark.threads is {32 * cores}, and this host has {cores} core"):
+        on_host(32 * cores)

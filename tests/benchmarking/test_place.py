@@ -7,6 +7,7 @@ import pytest
 
 from mobilekd.benchmarking.place import choose, open_place
 from mobilekd.config import load_profile
+from mobilekd.device_doctor import examine
 from mobilekd.errors import ConfigError, DeviceError, MissingToolError
 from mobilekd.profile import BenchmarkSettings, Target
 from tests.benchmarking.small import CPU, profile
@@ -243,3 +244,10 @@ def test_the_host_is_held_by_one_benchmark_at_a_time(tmp_path) -> None:
     place = choose(wanted)
     with open_place(place, wanted, tmp_path), pytest.raises(DeviceError, match="this machine is held by process"):
         open_place(place, wanted, tmp_path).__enter__()
+
+
+@pytest.mark.parametrize(("serial", "is_needed"), [("0123", True), ("", False)])
+def test_the_doctor_needs_a_phone_that_is_named_and_no_other(fake_adb, tmp_path, serial, is_needed) -> None:
+    fake_adb("0123 unauthorized")
+    attached = examine(profile(transport="adb", serial=serial, cpu=CPU), tmp_path)[0]
+    assert (attached.name, attached.is_ok, attached.is_needed) == ("attached", False, is_needed)
