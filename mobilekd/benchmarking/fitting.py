@@ -41,7 +41,7 @@ def check_fits(profile: Profile, place: Place, facts: DeviceFacts, say: Callable
         check_kind(profile, facts)
         check_threads(profile.benchmark.threads, facts.cores, facts.name)
         return
-    here = sorted(os.sched_getaffinity(0))
+    here = cpus_here()
     check_cores(profile.benchmark.cores, here)
     if place.on_target or profile.benchmark.threads > _MOST_A_CORE * len(here):
         check_threads(profile.benchmark.threads, len(here), "this host")
@@ -109,6 +109,13 @@ def check_cores(cores: Sequence[int], here: Sequence[int]) -> None:
             hint=f"its CPUs: {', '.join(map(str, here))}",
             code="MKD-234",
         )
+
+
+def cpus_here() -> tuple[int, ...]:
+    """Return the CPUs of this host that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
 
 
 def _count(cores: int) -> str:

@@ -1,10 +1,8 @@
 """Which device a profile accepts."""
 
-import os
-
 import pytest
 
-from mobilekd.benchmarking.fitting import check_cores, check_fits, check_kind, check_threads
+from mobilekd.benchmarking.fitting import check_cores, check_fits, check_kind, check_threads, cpus_here
 from mobilekd.benchmarking.place import Place
 from mobilekd.config import load_profile
 from mobilekd.errors import ConfigError, DeviceError
@@ -71,12 +69,12 @@ def on_host(threads: int) -> list[str]:
 
 
 def test_a_host_that_stands_in_for_a_board_says_that_threads_wait_for_each_other() -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores = len(cpus_here())
     assert [line.partition(",")[0] for line in on_host(2 * cores)] == [f"benchmark.threads is {2 * cores}"]
     assert on_host(cores) == []
 
 
 def test_a_host_that_stands_in_for_a_board_refuses_far_more_threads_than_it_has_cores() -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores = len(cpus_here())
     with pytest.raises(ConfigError, match=f"benchmark.threads is {32 * cores}, and this host has {cores} core"):
         on_host(32 * cores)
