@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilekd.benchmarking.agreement import Trained, refusals
+from mobilekd.benchmarking.counts import compare_counts
 from mobilekd.benchmarking.measure import Bench, Task, lack_of
 from mobilekd.benchmarking.place import Place, choose
 from mobilekd.cache import Cache
@@ -33,7 +34,10 @@ _SUBJECTS = f"give a bundle, its folder, or a model file ({', '.join(_LONE_MODEL
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured: models, what they are fed, and what parity said of them where they come from a bundle."""
+    """What is measured: models, what they are fed, and what parity said of them where they come from a bundle.
+
+    `images_note` says why that is one image alone, and what gives more; empty where it is the test split.
+    """
 
     models: tuple[Measured, ...]
     images: "Float32"
@@ -41,6 +45,7 @@ class Subject:
     images_from: str
     top1: dict[str, float | None]
     trained: Trained | None = None
+    images_note: str = ""
 
 
 def measure(
@@ -75,7 +80,8 @@ def measure(
     models = [{**row, "top1": subject.top1.get(row["deployment"])} for row in report.pop("rows")]
     compared = _compared(report["samples_ms"], models) if len(paths) == 2 else None
     head = {"schema": SCHEMA, "profile": profile.name, "mode": profile.benchmark.mode}
-    return {**head, **report, "images_from": subject.images_from, "models": models, "comparison": compared}
+    images = {"images_from": subject.images_from, "images_note": subject.images_note}
+    return {**head, **report, **images, "models": models, "comparison": compared}
 
 
 def check_answers(document: dict[str, Any], profile: Profile) -> None:
@@ -107,10 +113,7 @@ def _compared(samples_ms: dict[str, list[list[float]]], models: Sequence[dict[st
     first, second = models
     names = (first["deployment"], second["deployment"])
     if first.get("guest_instructions"):
-        costs = [float(one["guest_instructions"]["total"]) for one in models]
-        ratio = costs[1] / costs[0]
-        told = f"{names[1]} takes {ratio:.3f} times the instructions of {names[0]} (counted, not timed)"
-        return {"verdict": "fewer" if ratio < 1 else "more" if ratio > 1 else "equal", "ratio": ratio, "told": told}
+        return compare_counts((first, second))
     found = compare(samples_ms[names[0]], samples_ms[names[1]], names=names)
     return {**found.to_json(), "told": found.reason}
 
@@ -143,7 +146,7 @@ def _subject(paths: Sequence[Path], profile: Profile, cache: Cache, folder: Path
         for letter, model in zip("AB", (first.models[0], second.models[0]), strict=True)
     )
     top1 = {model.name: one.top1.get(one.models[0].name) for model, one in zip(named, (first, second), strict=True)}
-    return Subject(named, first.images, first.labels, first.images_from, top1)
+    return Subject(named, first.images, first.labels, first.images_from, top1, images_note=first.images_note)
 
 
 def _one(path: Path, of_bundle: Callable[[Path], Subject]) -> Subject:
@@ -191,7 +194,12 @@ def _of_bundle(path: Path, profile: Profile, cache: Cache, folder: Path) -> Subj
     count = max(1, profile.device.images)
     found = find_test_split(unpacked.dataset, cache)
     if found is None:
-        return Subject(tuple(unpacked.models), np.load(unpacked.input), None, "reference image", unpacked.top1)
+        note = (
+            f"the test split of {unpacked.dataset.name} is not in {cache.root}, so the bundle's one reference image is "
+            f"compared; mobilekd build --pipeline {unpacked.copies.manifest.pipeline} --until data puts it there"
+        )
+        reference = np.load(unpacked.input)
+        return Subject(unpacked.models, reference, None, "reference image", unpacked.top1, images_note=note)
     rule: Preprocessing = unpacked.preprocessing
     images, labels = (np.load(found / f"test_{what}.npy", mmap_mode="r") for what in ("images", "labels"))
     return Subject(
@@ -228,4 +236,5 @@ def _lone(path: Path) -> Subject:
         )
     channels_first = sides if facts.input.layout == "NCHW" else [sides[-1], *sides[:-1]]
     image = np.random.default_rng(0).normal(size=(1, *channels_first)).astype(np.float32)
-    return Subject((Measured(path.name, path, facts),), image, None, "noise", {})
+    note = "a model file alone names no images: one of noise is compared; a bundle names its test split"
+    return Subject((Measured(path.name, path, facts),), image, None, "noise", {}, images_note=note)

@@ -183,7 +183,7 @@ def _largest_rejected(rounds: int, confidence: float) -> int:
     if rounds < needed:
         raise DeviceError(
             f"{rounds} rounds can't give an interval of {confidence * 100:g} %",
-            hint=f"measure at least {needed} rounds, or ask for less confidence",
+            hint=f"give at least {needed} rounds of both models",
             code="MKD-508",
         )
     chances = [1.0]  # of each rank sum, with the ranks so far

@@ -100,9 +100,10 @@ def _devices(profile: Profile, aim: Aim) -> Iterator[Check]:
     try:
         found = place.find(profile, "device")
     except (DeviceError, MissingToolError) as lack:
-        yield Check(
-            "device", "attached", is_ok=False, detail=lack.message, mend=lack.hint, is_needed=aim.kind == "device"
-        )
+        # A device that was named and is not there is an error wherever else the models could be measured.
+        is_named = not isinstance(lack, place.NotThereError | MissingToolError)
+        is_needed = aim.kind == "device" or is_named
+        yield Check("device", "attached", is_ok=False, detail=lack.message, mend=lack.hint, is_needed=is_needed)
     else:
         yield Check("device", "attached", is_ok=True, detail=found.told, is_needed=aim.kind == "device")
 

@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 # One line key=value for each thing that can be read; no program is started, `read` and `echo` are the shell's own.
@@ -20,7 +20,6 @@ show() {
 for core in "$root"/sys/devices/system/cpu/cpu[0-9]*; do
   show "${core##*/}.governor" "$core/cpufreq/scaling_governor"
   show "${core##*/}.cur_khz" "$core/cpufreq/scaling_cur_freq"
-  show "${core##*/}.min_khz" "$core/cpufreq/scaling_min_freq"
   show "${core##*/}.max_khz" "$core/cpufreq/scaling_max_freq"
   show "${core##*/}.hardware_max_khz" "$core/cpufreq/cpuinfo_max_freq"
 done
@@ -39,6 +38,8 @@ _HOT_CELSIUS = 70.0
 _SHOWN_CELSIUS = (-40.0, 150.0)  # a zone that is switched off shows -274 or another impossible figure
 _BUSY_SHARE = 0.1  # of the cores
 _BUSY_LEAST = 0.5
+_OVERLOADED = 1.5
+"""Load a core from which every run waits for others; a benchmark on all cores leaves a load of 1 a core behind."""
 _FREQUENCY_FELL = 0.95
 
 
@@ -50,14 +51,13 @@ class CoreState:
         index: N of /sys/devices/system/cpu/cpuN.
         governor: As "performance" or "schedutil"; empty where it is not shown.
         cur_khz: Frequency now.
-        min_khz, max_khz: Limits that are set now; a thermal driver lowers the second.
+        max_khz: Limit that is set now; a thermal driver lowers it.
         hardware_max_khz: What the core can do.
     """
 
     index: int
     governor: str
     cur_khz: int | None
-    min_khz: int | None
     max_khz: int | None
     hardware_max_khz: int | None
 
@@ -127,8 +127,40 @@ def worries(before: DeviceState, after: DeviceState) -> tuple[str, ...]:
 
     A device that shows nothing gives none: this is no proof that it was at rest.
     """
-    found = (_governors(before), _caps(before, after), _temperature(before, after), _load_before(before))
+    found = (_governors(before), _frequency(before, after), _temperature(before, after), _load_before(before))
     return tuple(sentence for sentences in (*found, _cores_lost(before, after)) for sentence in sentences)
+
+
+def capped(before: DeviceState, cores: Sequence[int] = (), share: float = _FREQUENCY_FELL) -> str:
+    """Return that a core is held below this share of what it can do, and what to do; empty where none is.
+
+    Args:
+        before: The state before the run.
+        cores: Look at these alone; empty means all.
+        share: 1 finds any cap.
+    """
+    found = [core for core in before.cores if core.max_khz and core.max_khz < share * (core.hardware_max_khz or 0)]
+    looked_at = [core for core in found if not cores or core.index in cores]
+    if not looked_at:
+        return ""
+    core = min(looked_at, key=lambda one: (one.max_khz or 0) / (one.hardware_max_khz or 1))
+    return (
+        f"cpu{core.index} was held at {_ghz(core.max_khz)} before the run, "
+        f"it can do {_ghz(core.hardware_max_khz)}: let the device cool down, or raise scaling_max_freq"
+    )
+
+
+def hot(before: DeviceState) -> str:
+    """Return that the device was hot before the run, and what to do; empty where it was not."""
+    celsius = before.hottest_celsius
+    if celsius is None or celsius < _HOT_CELSIUS:
+        return ""
+    return f"the device was at {celsius:.0f} °C before the run: let it cool down first"
+
+
+def overloaded(before: DeviceState) -> str:
+    """Return that the device had far more work than cores before the run, and what to do; empty where it had not."""
+    return _loaded(before, lambda cores: _OVERLOADED * cores)
 
 
 def _governors(state: DeviceState) -> Iterator[str]:
@@ -141,14 +173,9 @@ def _governors(state: DeviceState) -> Iterator[str]:
         )
 
 
-def _caps(before: DeviceState, after: DeviceState) -> Iterator[str]:
-    capped = [core for core in before.cores if core.max_khz and core.max_khz < (core.hardware_max_khz or 0)]
-    if capped:
-        core = min(capped, key=lambda one: (one.max_khz or 0) / (one.hardware_max_khz or 1))
-        yield (
-            f"cpu{core.index} was held at {_ghz(core.max_khz)} before the run, "
-            f"it can do {_ghz(core.hardware_max_khz)}: let the device cool down, or raise scaling_max_freq"
-        )
+def _frequency(before: DeviceState, after: DeviceState) -> Iterator[str]:
+    if cap := capped(before, share=1.0):
+        yield cap
     first, last = before.fastest_khz, after.fastest_khz
     if first and last and last < first * _FREQUENCY_FELL:
         yield f"the fastest core fell from {_ghz(first)} to {_ghz(last)}: pin the frequency, or cool the device"
@@ -157,20 +184,25 @@ def _caps(before: DeviceState, after: DeviceState) -> Iterator[str]:
 def _temperature(before: DeviceState, after: DeviceState) -> Iterator[str]:
     earlier = {zone.name: zone.millicelsius / 1000 for zone in before.zones}
     both = [(zone, earlier[zone.name], zone.millicelsius / 1000) for zone in after.zones if zone.name in earlier]
-    hot = before.hottest_celsius
-    if hot is not None and hot >= _HOT_CELSIUS:
-        yield f"the device was at {hot:.0f} °C before the run: let it cool down first"
+    if heat := hot(before):
+        yield heat
     if both:
         zone, first, last = max(both, key=lambda one: one[2] - one[1])
         if last - first >= _RISE_CELSIUS:
             name = f" of {zone.kind}" if zone.kind else ""
-            yield f"temperature{name} rose from {first:.0f} to {last:.0f} °C: add a cool-down between rounds, or a fan"
+            yield f"temperature{name} rose from {first:.0f} to {last:.0f} °C: give it a fan, or a pause before each run"
 
 
 def _load_before(state: DeviceState) -> Iterator[str]:
+    if load := _loaded(state, lambda cores: max(_BUSY_LEAST, _BUSY_SHARE * cores)):
+        yield load
+
+
+def _loaded(state: DeviceState, most: Callable[[int], float]) -> str:
     cores = state.online or len(state.cores)
-    if state.load is not None and cores and state.load > max(_BUSY_LEAST, _BUSY_SHARE * cores):
-        yield f"load average {state.load:.1f} on {cores} cores before the run: end other work, then wait a minute"
+    if state.load is None or not cores or state.load <= most(cores):
+        return ""
+    return f"load average {state.load:.1f} on {cores} cores before the run: end other work, then wait a minute"
 
 
 def _cores_lost(before: DeviceState, after: DeviceState) -> Iterator[str]:
@@ -180,7 +212,7 @@ def _cores_lost(before: DeviceState, after: DeviceState) -> Iterator[str]:
 
 
 def _core(name: str, values: Mapping[str, str]) -> CoreState:
-    figures = (_whole(values.get(key, "")) for key in ("cur_khz", "min_khz", "max_khz", "hardware_max_khz"))
+    figures = (_whole(values.get(key, "")) for key in ("cur_khz", "max_khz", "hardware_max_khz"))
     return CoreState(int(name.removeprefix("cpu")), values.get("governor", ""), *figures)
 
 

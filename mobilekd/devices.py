@@ -20,12 +20,18 @@ class Outlook:
     Attributes:
         profile: As it was read.
         place: None where none can be had.
-        trouble: Then the reason, else empty.
+        reason, mend: Then why, and what to do; else empty.
     """
 
     profile: Profile
     place: Place | None
-    trouble: str = ""
+    reason: str = ""
+    mend: str = ""
+
+    @property
+    def trouble(self) -> str:
+        """Return the reason and what to do."""
+        return f"{self.reason} ({self.mend})" if self.mend else self.reason
 
     @property
     def latency_kind(self) -> LatencyKind | None:
@@ -77,7 +83,7 @@ def outlook(profile: Profile) -> Outlook:
     try:
         return Outlook(profile, choose(profile))
     except (DeviceError, MissingToolError) as trouble:
-        return Outlook(profile, None, _told(trouble))
+        return Outlook(profile, None, trouble.message, trouble.hint)
 
 
 def _phones() -> tuple[tuple[Reached, ...], tuple[str, ...]]:
@@ -96,10 +102,14 @@ def _phone(serial: str, state: str) -> Reached:
 
 def _boards(outlooks: Sequence[Outlook]) -> tuple[Reached, ...]:
     named = [one for one in outlooks if one.profile.device.transport == "ssh" and one.profile.device.host]
-    # `choose` has asked those that it took; another answer takes up to ten seconds.
-    answered = {one.place.name for one in named if one.place and one.place.transport == "ssh"}
+    # `choose` has asked those that it took or refused; another answer takes up to ten seconds.
+    asked = {one.profile.device.host: one for one in named if one.profile.device.place in {"auto", "device"}}
     hosts = dict.fromkeys(one.profile.device.host for one in named)
-    return tuple(Reached("ssh", host, READY) if host in answered else _board(host) for host in hosts)
+    return tuple(_asked(host, asked[host]) if host in asked else _board(host) for host in hosts)
+
+
+def _asked(host: str, outlook: Outlook) -> Reached:
+    return Reached("ssh", host, READY) if outlook.place else Reached("ssh", host, outlook.reason, outlook.mend)
 
 
 def _board(host: str) -> Reached:

@@ -35,7 +35,6 @@ class LoopSettings:
         block_runs: Least runs of a block.
         block_ms: A block has as many runs as last this long.
         least_runs, least_s: Timed runs and seconds that each model must have in all.
-        cooldown_s: Pause between rounds.
         warmup: When a model is warm.
         seed: Of the order.
     """
@@ -46,7 +45,6 @@ class LoopSettings:
     block_ms: float = 50.0
     least_runs: int = 0
     least_s: float = 0.0
-    cooldown_s: float = 0.0
     warmup: WarmupRule = field(default_factory=WarmupRule)
     seed: int = 0
 
@@ -114,7 +112,6 @@ def measure_interleaved(
     read_state: Callable[[], DeviceState] | None = None,
     watch: Callable[[Block], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> Measurement:
     """Warm each model up, then time all of them in mirrored rounds.
 
@@ -127,7 +124,6 @@ def measure_interleaved(
         read_state: Reads the device; called outside of the blocks.
         watch: Told of each block that ended.
         clock: Returns seconds.
-        sleep: Waits so many seconds.
 
     Raises:
         DeviceError: No model, a name twice, a block that did not give a positive time for each run, or the least
@@ -145,10 +141,10 @@ def measure_interleaved(
     while len(order) < settings.rounds or not loop.has_enough(models, settings):
         if len(order) >= _MOST_TIMES_THE_ROUNDS * settings.rounds:
             raise DeviceError(
-                _too_short(settings, len(order)), hint="raise block_ms: a block has too few runs", code="MKD-508"
+                _too_short(settings, len(order)),
+                hint="the model became faster while it was timed: hold the frequency, end other work, measure again",
+                code="MKD-508",
             )
-        if order and settings.cooldown_s:
-            sleep(settings.cooldown_s)
         order.append(tuple(rng.sample(models, len(models))))
         for name in (*order[-1], *reversed(order[-1])):
             loop.add(name, len(order) - 1, runs[name])

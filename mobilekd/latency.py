@@ -46,7 +46,7 @@ def percentile_ms(samples_ms: Sequence[float], q: float) -> float:
         4.0
     """
     if not samples_ms:
-        raise DeviceError("no timed run finished", hint="raise benchmark.timed_runs above 0", code="MKD-508")
+        raise DeviceError("no timed run finished", hint="run it again: mobilekd bench", code="MKD-508")
     rank = math.ceil(q * len(samples_ms) / 100)  # multiply first: 7 / 100 * 100 is 7.000000000000001
     return sorted(samples_ms)[rank - 1]
 
@@ -88,7 +88,7 @@ def block_interval_ms(
         DeviceError: There is no block, or one without a sample.
     """
     if not blocks_ms or not all(blocks_ms):
-        raise DeviceError("a block has no timed run", hint="raise benchmark.timed_runs above 0", code="MKD-508")
+        raise DeviceError("a block has no timed run", hint="run it again: mobilekd bench", code="MKD-508")
     ordered = [sorted(block) for block in blocks_ms]
     values = sorted({sample for block in ordered for sample in block})
     rng = random.Random(seed)

@@ -79,7 +79,7 @@ class BenchmarkSettings(_Table):
     warmup_runs: int = Field(default=20, ge=1)
     timed_runs: int = Field(default=200, ge=10)
     threads: int = Field(default=1, ge=1)
-    cores: tuple[int, ...] = ()
+    cores: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """CPUs that the runs are pinned to; empty leaves it to the system."""
     baseline: Literal["fp32", "none"] = "fp32"
     """fp32 measures a float model beside every int8 one and shows the ratio."""

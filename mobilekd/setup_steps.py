@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mobilekd.errors import ConfigError, MobilekdError, StageError
-from mobilekd.paths import free_bytes
+from mobilekd.device.full_disk import full_disk, refuse_full_disk
+from mobilekd.errors import ConfigError, MobilekdError
 from mobilekd.stage import Progress
 
-_NO_SPACE = "No space left on device"
-_FULL_BYTES = 1 << 20
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 State = Literal["made", "was there", "checked"]
@@ -63,16 +61,7 @@ def told(state: Path) -> Iterator[None]:
             ) from cause
         if cause.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        raise _full(state, str(cause)) from cause
-    except MobilekdError as cause:  # a compiler, pip or apt that found the disk full
-        if _NO_SPACE not in cause.message and free_bytes(state) >= _FULL_BYTES:
-            raise
-        raise _full(state, cause.message) from cause
-
-
-def _full(state: Path, said: str) -> StageError:
-    return StageError(
-        f"no space is left ({free_bytes(state):,} bytes in {state}): {said}",
-        hint="mobilekd cache prune, or another disk: MOBILEKD_CACHE=DIR mobilekd devices setup",
-        code="MKD-430",
-    )
+        raise full_disk(state, str(cause)) from cause
+    except MobilekdError as cause:
+        refuse_full_disk(state, cause)
+        raise

@@ -5,6 +5,7 @@ from typing import Any
 
 from mobilekd.benchmarking.agreement_told import explained
 from mobilekd.console import print_json, print_table
+from mobilekd.units import percent
 
 Row = Mapping[str, Any]
 
@@ -21,10 +22,12 @@ def show_bench(document: Row, *, as_json: bool) -> None:
     print_table(_HEADS, [_cells({**row, "ran_on": document["ran_on"]}) for row in document["models"]])
     for row in document["models"]:
         _show_layers(row)
-    if page := _browser(document):
-        print(f"\n{page}")
+    if named := _browser(document) or _device(document):
+        print(f"\n{named}")
     if document["why"]:
         print(f"\nnot on a device: {document['why']}")
+    if any(row.get("on_device") for row in document["models"]) and document.get("images_note"):
+        print(f"note: {document['images_note']}")
     for worry in document["worries"]:
         print(f"note: {worry}")
     for row in document["models"]:
@@ -44,6 +47,14 @@ def _browser(document: Row) -> str:
         f"in the page: {facts['runtime']} on {facts['host_cpu']}, {threads} thread{'s' * (threads != 1)}, "
         f"clock in steps of {facts['clock_us']:g} µs"
         + ("" if facts["is_sandboxed"] else ", browser without its sandbox (root)")
+    )
+
+
+def _device(document: Row) -> str:
+    """Return what a phone or board says of itself; empty where none was measured."""
+    facts = document.get("device") or {}
+    return (
+        f"device: {facts['name']} ({facts['machine']}), {facts['system']}" if document.get("place") == "device" else ""
     )
 
 
@@ -89,6 +100,8 @@ def summed(layers: Sequence[Row]) -> Row:
 
 def _cells(row: Row) -> tuple[str, ...]:
     cost, spread, answers, place = cost_cells(row)
+    top1 = (row.get("on_device") or {}).get("top1")
+    answers += "" if top1 is None else f", top-1 {percent(top1)}"
     return str(row["deployment"]), cost, spread, answers, str(row.get("verdict") or "-"), place
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from mobilekd.device_state import DeviceState
+from mobilekd.device_state import DeviceState, capped, hot, overloaded
 from mobilekd.errors import DeviceError
 from mobilekd.latency import LatencySummary, percentile_ms, summarize_blocks
 from mobilekd.warmup import Warmup
@@ -35,12 +35,16 @@ class Evidence:
     """What a device showed while it was measured; None where it showed nothing.
 
     Attributes:
-        frequency_khz: Highest frequency of its fastest core in any reading, and that of the last reading.
+        frequency_khz: Highest frequency of its fastest core in any reading, and the median of the last third of them.
         celsius: Of its hottest sensor, in the first and the last reading.
+        capped: Before the first run a core was held below what it can do: a sentence; empty where none was.
+        burdened: Before the first run it was hot, or had more work than cores: a sentence; empty where neither was.
     """
 
     frequency_khz: tuple[int, int] | None = None
     celsius: tuple[float, float] | None = None
+    capped: str = ""
+    burdened: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Limits:
     Attributes:
         interval_width: Largest width of the 95 % interval of the median, as a fraction of the median.
         drift: Largest change between the first and the last third of the blocks, as a fraction.
-        p_value: A trend counts when its test gives at most this.
+        p_value: A larger change is a slow-down, and not noise, when the test of a trend gives at most this.
         blocks: Least number of blocks.
         frequency_drop: A fall by this fraction is evidence of throttling.
         rise_celsius: So is a rise by this.
@@ -74,7 +78,8 @@ class Assessment:
 
     Attributes:
         summary: Percentiles; the interval has blocks as its unit.
-        verdict: "throttled" where the device slowed down, "noisy" where the median is not sharp or moved.
+        verdict: "throttled" where the device slowed down or was held back from the start, "noisy" where the median is
+            not sharp or moved, or the device was hot or had other work.
         reason: One sentence with the numbers.
         drift: None with fewer than three blocks.
         warmup: None where nothing is known of it.
@@ -87,16 +92,14 @@ class Assessment:
     warmup: Warmup | None
 
     def to_json(self) -> dict[str, object]:
-        """Return the percentiles, verdict, reason, drift and warm-up as one flat object."""
+        """Return the percentiles, warm-up runs, drift, verdict and its reason as one flat object."""
         return {
             **asdict(self.summary),
             "ci95_ms": list(self.summary.ci95_ms),
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "drift": self.drift.change if self.drift else None,
-            "drift_p_value": self.drift.p_value if self.drift else None,
             "warmup_runs": self.warmup.runs if self.warmup else None,
-            "warmup_settled": self.warmup.has_settled if self.warmup else None,
+            "drift": self.drift.change if self.drift else None,
+            "verdict": self.verdict,
+            "verdict_reason": self.reason,
         }
 
 
@@ -122,15 +125,23 @@ def drift_of(medians_ms: Sequence[float]) -> Drift:
     return Drift(change, _mann_kendall(medians_ms))
 
 
-def evidence_of(states: Sequence[DeviceState]) -> Evidence:
+def evidence_of(states: Sequence[DeviceState], cores: Sequence[int] = ()) -> Evidence:
     """Return the evidence of throttling in readings in time order.
 
-    The highest frequency of all readings, not the first: before the first run the device may have been at rest.
+    The highest frequency of all readings, not the first: before the first run the device may have been at rest. The
+    median of the last third, not the last: after the last block it is at rest again.
+
+    Args:
+        states: Readings.
+        cores: Those that the models are pinned to; empty means any.
     """
     speeds = [state.fastest_khz for state in states if state.fastest_khz is not None]
     heats = [state.hottest_celsius for state in states if state.hottest_celsius is not None]
     return Evidence(
-        (max(speeds), speeds[-1]) if len(speeds) > 1 else None, (heats[0], heats[-1]) if len(heats) > 1 else None
+        (max(speeds), statistics.median_low(speeds[-max(1, len(speeds) // 3) :])) if len(speeds) > 1 else None,
+        (heats[0], heats[-1]) if len(heats) > 1 else None,
+        capped=capped(states[0], cores) if states else "",
+        burdened=hot(states[0]) or overloaded(states[0]) if states else "",
     )
 
 
@@ -160,14 +171,17 @@ def assess(
     if min(medians) <= 0:
         raise DeviceError("the median of a block is 0 ms", hint="time several inferences as one run", code="MKD-508")
     drift = drift_of(medians) if len(medians) >= 3 else None
-    moved = drift is not None and drift.p_value <= limits.p_value and abs(drift.change) > limits.drift
     doubts: list[str] = []
-    if drift and moved:
+    if drift and abs(drift.change) > limits.drift:
         cause = _throttling(drift, evidence, limits)
         if cause:
             reason = f"throttled: block medians rose by {drift.change:.0%} {cause}"
             return Assessment(summary, "throttled", reason, drift, warmup)
         doubts.append(_moved(drift, limits))
+    if evidence.capped:
+        return Assessment(summary, "throttled", f"throttled: {evidence.capped}", drift, warmup)
+    if evidence.burdened:
+        doubts.append(evidence.burdened)
     if len(medians) < limits.blocks:
         doubts.append(f"{len(medians)} blocks tell too little of the machine, at least {limits.blocks} are needed")
     if summary.relative_width > limits.interval_width:
@@ -182,7 +196,7 @@ def assess(
 
 def _throttling(drift: Drift, evidence: Evidence, limits: Limits) -> str:
     """Return what says that the slow-down is throttling; empty where nothing does."""
-    if drift.change <= 0:
+    if drift.change <= 0 or drift.p_value > limits.p_value:
         return ""
     speeds, heats = evidence.frequency_khz, evidence.celsius
     if speeds and speeds[1] < speeds[0] * (1 - limits.frequency_drop):

@@ -19,7 +19,7 @@ class WarmupRule:
             milliseconds to raise the frequency, and five runs of a tiny model are over before that.
         windows: How many windows must agree.
         tolerance: They agree when the largest median is at most this fraction above the smallest.
-        max_windows, max_s: Bounds.
+        max_windows, max_s: Bounds; `windows` are run in any case, however long a slow model takes for them.
     """
 
     window_runs: int = 5
@@ -69,7 +69,8 @@ def warm_up(
     began_s, runs = clock(), 0
     medians: list[float] = []
     while not _agree(medians, rule):
-        if len(medians) >= rule.max_windows or clock() - began_s >= rule.max_s:
+        can_compare = len(medians) >= rule.windows
+        if can_compare and (len(medians) >= rule.max_windows or clock() - began_s >= rule.max_s):
             return Warmup(runs, has_settled=False, medians_ms=tuple(medians), reason=_unsettled(medians, runs, rule))
         samples = time_runs(_window_runs(medians, rule))
         if not samples:
@@ -92,8 +93,6 @@ def _window_runs(medians: Sequence[float], rule: WarmupRule) -> int:
 
 def _unsettled(medians: Sequence[float], runs: int, rule: WarmupRule) -> str:
     last = medians[-rule.windows :]
-    if len(last) < rule.windows:
-        return f"warm-up ended after {runs} runs, before {rule.windows} windows could be compared"
     spread = (max(last) - min(last)) / min(last) if min(last) > 0 else math.inf
     return (
         f"warm-up never settled in {runs} runs: the medians of its last {rule.windows} windows differ by {spread:.1%}, "

@@ -28,7 +28,7 @@ FAILURES = {
         errors.OverBudgetError,
         errors.VerificationError,
     )
-} | {"_NotThereError": errors.DeviceError.exit_code}
+} | {"NotThereError": errors.DeviceError.exit_code}
 
 
 @functools.cache

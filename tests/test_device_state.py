@@ -10,7 +10,6 @@ from mobilekd.device_state import STATE_SCRIPT, CoreState, DeviceState, ThermalZ
 PHONE = {
     "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil\n",
     "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1800000\n",
-    "sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq": "300000\n",
     "sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq": "1800000\n",
     "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq": "2400000\n",
     "sys/devices/system/cpu/cpu10/cpufreq/scaling_governor": "performance\n",
@@ -42,8 +41,8 @@ def phone(tmp_path: Path) -> str:
 def test_the_script_and_the_parser_read_a_phone(phone: str) -> None:
     assert parse_state(read(["sh"], phone)) == DeviceState(
         cores=(
-            CoreState(0, "schedutil", 1_800_000, 300_000, 1_800_000, 2_400_000),
-            CoreState(10, "performance", None, None, None, None),
+            CoreState(0, "schedutil", 1_800_000, 1_800_000, 2_400_000),
+            CoreState(10, "performance", None, None, None),
         ),
         zones=(ThermalZone("thermal_zone0", "cpu-thermal", 41_234), ThermalZone("thermal_zone2", "", 38_000)),
         online=5,
@@ -79,7 +78,7 @@ def test_a_frequency_that_is_no_number_is_absent(value: str) -> None:
 
 
 def core(governor: str = "performance", cur_khz: int = 2_400_000, max_khz: int = 2_400_000) -> CoreState:
-    return CoreState(0, governor, cur_khz, 300_000, max_khz, 2_400_000)
+    return CoreState(0, governor, cur_khz, max_khz, 2_400_000)
 
 
 def at(celsius: int) -> DeviceState:

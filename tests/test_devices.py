@@ -171,6 +171,16 @@ def test_a_profile_in_trouble_leaves_the_others_in_the_list() -> None:
     assert [(one.transport, one.name) for one in survey.reached] == [("ssh", "nowhere.invalid")]
 
 
+def test_a_board_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ssh").write_text(f"#!{SHELL}\necho asked >> {tmp_path}/asked\nexit 255\n")
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    devices.survey([lean("rpi5", host="board", place="device")])
+    once = len((tmp_path / "asked").read_text().split())
+    devices.outlook(lean("rpi5", host="board", place="device"))
+    assert len((tmp_path / "asked").read_text().split()) == 2 * once
+
+
 def test_the_numbers_of_an_emulator_are_instructions_and_those_of_the_host_wall_time() -> None:
     need(*TOOLS)
     emulated, host = (devices.outlook(lean(place=place)) for place in ("emulator", "host"))

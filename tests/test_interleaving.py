@@ -16,7 +16,6 @@ class Bench:
     def __init__(self, **ms: float) -> None:
         self.ms, self.now_s = ms, 100.0
         self.calls: list[str] = []
-        self.slept_s: list[float] = []
 
     def time_block(self, model: str, runs: int) -> list[float]:
         self.calls.append(model)
@@ -26,18 +25,12 @@ class Bench:
     def clock(self) -> float:
         return self.now_s
 
-    def sleep(self, seconds: float) -> None:
-        self.slept_s.append(seconds)
-        self.now_s += seconds
-
     def read(self) -> DeviceState:
         self.calls.append("state")
         return DeviceState(load=self.now_s)
 
     def measure(self, settings: LoopSettings = QUICK):
-        return measure_interleaved(
-            list(self.ms), self.time_block, settings, read_state=self.read, clock=self.clock, sleep=self.sleep
-        )
+        return measure_interleaved(list(self.ms), self.time_block, settings, read_state=self.read, clock=self.clock)
 
 
 SMALL = LoopSettings(rounds=3, block_ms=0.0)
@@ -97,12 +90,6 @@ def test_the_device_is_read_before_the_warm_up_and_after_every_round_and_never_w
     bench = Bench(a=1.0)
     bench.measure(SMALL)
     assert bench.calls == ["state", "a", "a", "a", "state", *(["a", "a", "state"] * 3)]
-
-
-def test_the_pause_is_between_rounds_alone() -> None:
-    bench = Bench(a=1.0)
-    bench.measure(replace(SMALL, cooldown_s=2.0))
-    assert bench.slept_s == [2.0, 2.0]
 
 
 def test_blocks_carry_the_seconds_from_the_beginning() -> None:

@@ -75,6 +75,25 @@ def test_a_model_that_is_not_exact_is_explained(capsys: pytest.CaptureFixture[st
     assert "note: mnn-int8: 15 of 200 images are not this host's to the bit, by 2 steps at most; MNN on x86" in told
 
 
+BOARD = {"name": "Raspberry Pi 4 Model B", "machine": "aarch64", "system": "Linux 6.1"}
+
+
+def test_a_board_is_named_as_it_names_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    told = shown(capsys, place="device", device=BOARD)
+    assert "device: Raspberry Pi 4 Model B (aarch64), Linux 6.1\n" in told
+
+
+def test_right_answers_on_the_device_are_told_where_it_has_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"deployment": "a", "precision": "int8", "backend": "tflite", **EMULATED, "on_device": SAME | {"top1": 0.975}}
+    assert "bit-exact, 200 images, top-1 97.50 %" in shown(capsys, models=[row])
+
+
+def test_one_image_is_explained_where_answers_were_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"deployment": "a", "precision": "int8", "backend": "tflite", **EMULATED}
+    assert "\nnote: no test split\n" in shown(capsys, models=[row], images_note="no test split")
+    assert "no test split" not in shown(capsys, images_note="no test split")
+
+
 def test_the_comparison_stands_last(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys, comparison={"told": "B is faster"}).endswith("\nB is faster\n")
 

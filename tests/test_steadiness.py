@@ -33,7 +33,7 @@ def test_a_still_model_is_trusted() -> None:
 
 
 def test_a_wide_interval_is_noise_and_is_told_with_what_is_allowed() -> None:
-    found = assess(blocks(still, jitter=0.3))
+    found = assess(blocks(still, jitter=0.15))
     assert found.verdict == "noisy"
     assert found.reason == (
         f"noisy: the 95 % interval of the median is {found.summary.relative_width:.1%} wide, allowed 3%"
@@ -71,6 +71,25 @@ def test_a_latency_that_falls_is_noise() -> None:
     found = assess(blocks(lambda at: 2.0 - 0.4 * at))
     assert found.verdict == "noisy"
     assert "fell by" in found.reason
+
+
+def test_a_disturbance_without_a_trend_is_noise() -> None:
+    found = assess(blocks(lambda at: 2.6 if 2 / 29 <= at < 8 / 29 else 2.0))
+    assert found.drift
+    assert found.drift.p_value > Limits().p_value
+    assert found.reason == (
+        "noisy: block medians fell by 23% during the measurement, allowed 5%; other work may have ended"
+    )
+
+
+def test_a_core_that_was_held_back_from_the_start_is_throttled_however_steady_it_is() -> None:
+    found = assess(blocks(still), evidence=Evidence(capped="cpu4 was held at 1.0 GHz"))
+    assert (found.verdict, found.reason) == ("throttled", "throttled: cpu4 was held at 1.0 GHz")
+
+
+def test_a_device_with_a_burden_is_not_trusted_however_steady_it_is() -> None:
+    found = assess(blocks(still), evidence=Evidence(burdened="the device was at 85 °C"))
+    assert (found.verdict, found.reason) == ("noisy", "noisy: the device was at 85 °C")
 
 
 def test_few_blocks_are_not_trusted() -> None:
@@ -145,10 +164,45 @@ def test_a_clock_that_shows_zero_is_an_error() -> None:
 def test_evidence_is_the_fall_from_the_highest_frequency_and_the_rise_of_temperature() -> None:
     readings = [(600_000, 40), (2_400_000, 60), (1_800_000, 78)]
     states = [
-        DeviceState((CoreState(0, "", khz, None, None, None),), (ThermalZone("thermal_zone0", "cpu", 1000 * celsius),))
+        DeviceState((CoreState(0, "", khz, None, None),), (ThermalZone("thermal_zone0", "cpu", 1000 * celsius),))
         for khz, celsius in readings
     ]
     assert evidence_of(states) == Evidence((2_400_000, 1_800_000), (40.0, 78.0))
+
+
+def running_at(*khz: int) -> list[DeviceState]:
+    return [DeviceState((CoreState(0, "", each, None, None),)) for each in khz]
+
+
+def test_one_core_at_rest_after_the_last_block_is_no_evidence() -> None:
+    found = evidence_of(running_at(600_000, *[2_400_000] * 8, 600_000))
+    assert found.frequency_khz == (2_400_000, 2_400_000)
+
+
+def test_a_frequency_that_stays_low_to_the_end_is_evidence() -> None:
+    found = evidence_of(running_at(*[2_400_000] * 6, 1_800_000, 1_800_000, 1_800_000))
+    assert found.frequency_khz == (2_400_000, 1_800_000)
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (DeviceState((CoreState(4, "", None, 1_000_000, 2_400_000),)), "cpu4 was held at 1.0 GHz before the run, it"),
+        (DeviceState(zones=(ThermalZone("thermal_zone0", "cpu", 85_000),)), "the device was at 85 °C before the run"),
+        (DeviceState(online=2, load=62.0), "load average 62.0 on 2 cores before the run: end other work"),
+        (DeviceState(online=4, load=4.5), ""),
+        (DeviceState((CoreState(4, "", None, 2_400_000, 2_400_000),)), ""),
+    ],
+)
+def test_what_held_the_device_back_before_the_first_run_is_evidence(state: DeviceState, told: str) -> None:
+    found = evidence_of([state, DeviceState()])
+    assert (found.capped or found.burdened).startswith(told)
+    assert bool(found.capped or found.burdened) == bool(told)
+
+
+def test_a_cap_of_a_core_that_the_models_do_not_run_on_is_no_evidence() -> None:
+    states = [DeviceState((CoreState(4, "", None, 1_000_000, 2_400_000),))]
+    assert (evidence_of(states, (0, 1)).capped, evidence_of(states, (4,)).capped != "") == ("", True)
 
 
 def test_a_device_that_shows_nothing_gives_no_evidence() -> None:
@@ -157,4 +211,4 @@ def test_a_device_that_shows_nothing_gives_no_evidence() -> None:
 
 def test_json_of_a_row_is_flat_and_has_the_reason() -> None:
     row = assess(blocks(still)).to_json()
-    assert {"p50_ms", "ci95_ms", "verdict", "reason", "drift", "warmup_runs"} <= row.keys()
+    assert {"p50_ms", "ci95_ms", "verdict", "verdict_reason", "drift", "warmup_runs"} <= row.keys()

@@ -40,7 +40,13 @@ def test_warm_up_ends_at_its_time() -> None:
     rule = WarmupRule(max_s=4.0, tolerance=0.0)
     samples = iter(float(value) for value in range(1, 1000))
     found = warm_up(lambda runs: [next(samples) for _ in range(runs)], rule, clock=lambda: float(next(now)))
-    assert len(found.medians_ms) == 3
+    assert len(found.medians_ms) == 6
+
+
+def test_a_model_that_takes_longer_than_the_warm_up_may_is_still_compared_window_by_window() -> None:
+    now = iter(range(0, 10_000, 100))
+    found = warm_up(lambda runs: [30_000.0] * runs, WarmupRule(max_s=10.0), clock=lambda: float(next(now)))
+    assert (found.has_settled, found.runs) == (True, 15)
 
 
 def test_a_tiny_model_gets_windows_that_last() -> None:

@@ -11,6 +11,7 @@ from mobilekd.transports.vm import Vm
 _WARMUP_RUNS = 3
 _PLUGIN_RUNS = 3
 _CLOCK_RUNS = 20
+_OF_THE_ROW = ("peak_memory_bytes", "runtime_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Counted:
         classes: Of the median run, by class; empty with the clock, which tells none apart.
         peak_memory_bytes: Growth of resident memory from before the load to its peak; None under qemu-user, where it
             would be that of qemu itself.
+        runtime_version: As the runtime tells it; empty where it does not.
     """
 
     counted_by: Literal["plug-in", "icount"]
@@ -35,10 +37,20 @@ class Counted:
     runs: int
     classes: dict[str, int]
     peak_memory_bytes: int | None
+    runtime_version: str
 
     def to_json(self) -> dict[str, object]:
         """Return the counts as plain JSON values."""
-        return {name: value for name, value in asdict(self).items() if name != "peak_memory_bytes"}
+        return {name: value for name, value in asdict(self).items() if name not in _OF_THE_ROW}
+
+    def to_row(self) -> dict[str, object]:
+        """Return what latency.json says of the cost of one model."""
+        return {
+            "latency_kind": "guest_instructions",
+            "guest_instructions": self.to_json(),
+            **{name: getattr(self, name) for name in _OF_THE_ROW},
+            "threads": 1,
+        }
 
 
 def count(running: Running, job: Job) -> Counted:
@@ -54,12 +66,12 @@ def count(running: Running, job: Job) -> Counted:
 
 
 def _by_plugin(running: Running, job: Job) -> Counted:
-    _, counts = running.count(job)
+    outcome, counts = running.count(job)
     totals = [one.total for one in counts]
     middle = statistics.median_low(totals)
     chosen = next(one for one in counts if one.total == middle)
     classes = {name: value for name, value in asdict(chosen).items() if name != "total"}
-    return Counted("plug-in", middle, min(totals), max(totals), len(totals), classes, None)
+    return Counted("plug-in", middle, min(totals), max(totals), len(totals), classes, None, outcome.runtime_version)
 
 
 def _by_clock(running: Running, job: Job) -> Counted:
@@ -68,7 +80,8 @@ def _by_clock(running: Running, job: Job) -> Counted:
     # A tick of the kernel's timer adds 3,300 instructions to one run in X / 4 million, so the median of a model of
     # X > 2 million has one. Nor the least: one run that is out of line must not stand for all.
     usual = ordered[(len(ordered) - 1) // 4]
-    return Counted("icount", usual, ordered[0], ordered[-1], len(ordered), {}, _growth(outcome))
+    spread = (ordered[0], ordered[-1], len(ordered))
+    return Counted("icount", usual, *spread, {}, _growth(outcome), outcome.runtime_version)
 
 
 def _growth(outcome: Outcome) -> int | None:

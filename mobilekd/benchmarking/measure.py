@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from mobilekd import measurement
 from mobilekd.benchmarking import emulated
 from mobilekd.benchmarking.agreement import Agreement, Trained, agree
+from mobilekd.benchmarking.fitting import check_fits
 from mobilekd.benchmarking.layer_names import read_names
 from mobilekd.benchmarking.layers import layers_of
 from mobilekd.benchmarking.place import Place, open_place
 from mobilekd.benchmarking.running import Running, has_runtime, prepare
-from mobilekd.benchmarking.timed import time_models, timed_row
+from mobilekd.benchmarking.timed import time_models, timed_row, told_state
 from mobilekd.device.runner import Job
 from mobilekd.measurement import Measured
 from mobilekd.plugins import BACKENDS
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-"""Backends whose models a browser runs."""
 _FLOAT_IMAGES = 8
 """Images that a float baseline answers on an emulator: float kernels are 25 times slower there than int8 ones."""
 
@@ -72,7 +72,9 @@ class Bench:
         """Return latency.json: rows, raw samples of each block, and the device.
 
         Raises:
-            DeviceError: The device went away, or a model died there: nothing is kept of a run that is incomplete.
+            ConfigError: It has fewer cores than the profile asks for.
+            DeviceError: The device is not what the profile is for, it went away, or a model died there: nothing is
+                kept of a run that is incomplete.
             MissingToolError: A program to reach or fill the device is not installed.
         """
         there = [model for model in task.models if not lack_of(model, self.place)]
@@ -86,6 +88,7 @@ class Bench:
             "why": self.place.why,
             "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "device": None,
+            "states": [],
             "worries": [],
             "rows": [],
             "samples_ms": {},
@@ -105,6 +108,7 @@ class Bench:
         is_emulator = self.place.kind == "emulator"
         with open_place(self.place, self.profile, self.state, self.progress.say) as transport:
             facts = transport.facts()
+            check_fits(self.profile, self.place, facts, self.progress.say)
             running = prepare(
                 transport,
                 backends,
@@ -170,13 +174,7 @@ class Bench:
         rows = {}
         with self.progress.bar("instructions", len(jobs)) as bar:
             for name, job in jobs.items():
-                counted = emulated.count(running, job)
-                rows[name] = {
-                    "latency_kind": "guest_instructions",
-                    "guest_instructions": counted.to_json(),
-                    "peak_memory_bytes": counted.peak_memory_bytes,
-                    "threads": 1,
-                }
+                rows[name] = emulated.count(running, job).to_row()
                 bar.advance(1, name)
         return {"rows": rows}
 
@@ -184,7 +182,8 @@ class Bench:
         timed = time_models(running, jobs, self.profile.benchmark, self.progress)
         samples = {name: [list(block) for block in timed.measurement.blocks_ms(name)] for name in jobs}
         rows = {name: timed_row(timed, name, self.profile.benchmark.threads) for name in jobs}
-        return {"rows": rows, "samples_ms": samples, "worries": list(timed.worries)}
+        states = [told_state(state) for state in timed.measurement.states]
+        return {"rows": rows, "samples_ms": samples, "states": states, "worries": list(timed.worries)}
 
     def _by_layer(self, running: Running, models: Sequence[Measured], jobs: Mapping[str, Job]) -> dict[str, Row]:
         found = {}
@@ -198,11 +197,7 @@ class Bench:
 
     def _by_python(self, task: Task, models: Sequence[Measured]) -> Row:
         return measurement.measure(
-            models,
-            task.images[:1],
-            settings=self.profile.benchmark,
-            scratch=self.scratch,
-            progress=self.progress,
+            models, task.images[:1], settings=self.profile.benchmark, scratch=self.scratch, progress=self.progress
         )
 
 

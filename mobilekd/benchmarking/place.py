@@ -22,6 +22,7 @@ _ANDROID_EMULATOR = "emulator-"
 """Start of the serial of Android's own emulator; it is measured when it is named, and never called the target."""
 _NO_PHONE = "an emulator, whose times are not those of a phone"
 
+_NAMED_TIMEOUT_S = 2.0
 _PREFERRED: tuple[Kind, ...] = ("device", "emulator")
 
 
@@ -69,7 +70,7 @@ def choose(profile: Profile) -> Place:
     for kind in _PREFERRED:
         try:
             place = find(profile, kind)
-        except _NotThereError as lack:
+        except NotThereError as lack:
             passed_over.append(lack.message)
         except MissingToolError as lack:
             passed_over.append(f"{lack.message} ({lack.hint})")
@@ -114,7 +115,7 @@ def open_place(place: Place, profile: Profile, state: Path, say: Callable[[str],
     return makers[place.transport]()
 
 
-class _NotThereError(DeviceError):
+class NotThereError(DeviceError):
     """No device is attached, and none was named: the next kind of place may do."""
 
 
@@ -125,7 +126,7 @@ def _device(profile: Profile) -> Place:
         return Place("device", "adb", serial, on_target=not serial.startswith(_ANDROID_EMULATOR))
     if settings.transport == "ssh":
         if not settings.host:
-            raise _NotThereError(
+            raise NotThereError(
                 "no board is named", hint="--set profile.device.host=HOST, as `ssh HOST` takes it", code="MKD-512"
             )
         ssh.check_reachable(settings.host)
@@ -134,7 +135,7 @@ def _device(profile: Profile) -> Place:
         return _browser(profile)
     if settings.transport == "local" and is_target(profile.target):
         return _host(profile)
-    raise _NotThereError(
+    raise NotThereError(
         f"profile {profile.name} reaches no device from this host",
         hint='give [device] transport = "adb", "ssh" or "web"',
         code="MKD-512",
@@ -150,20 +151,14 @@ def _browser(profile: Profile) -> Place:
 
 
 def _phone(serial: str) -> str:
-    """Return the serial of the phone to use; an adb that hangs has none, unless one is named."""
+    """Return the serial of the phone to use, which is ready; an adb that hangs has none, unless one is named."""
+    if serial:
+        adb.Adb(serial, state=Path(), connect_timeout_s=_NAMED_TIMEOUT_S).wait_until_ready()
+        return serial
     try:
         attached = adb.attached()
     except DeviceError as trouble:
-        if serial:
-            raise
-        raise _NotThereError(trouble.message, hint=trouble.hint, code=trouble.code) from trouble
-    if serial:
-        if ":" not in serial and serial not in attached:  # host:port is connected to when the device is taken
-            known = ", ".join(f"{name} ({state})" for name, state in attached.items()) or "none"
-            raise DeviceError(
-                f"adb device {serial} is not attached; attached: {known}", hint="adb devices", code="MKD-502"
-            )
-        return serial
+        raise NotThereError(trouble.message, hint=trouble.hint, code=trouble.code) from trouble
     ready = [name for name, state in attached.items() if state == "device" and not name.startswith(_ANDROID_EMULATOR)]
     if len(ready) == 1:
         return ready[0]
@@ -174,7 +169,7 @@ def _phone(serial: str) -> str:
             code="MKD-502",
         )
     unready = ", ".join(f"{name} is {_NO_PHONE if state == 'device' else state}" for name, state in attached.items())
-    raise _NotThereError(
+    raise NotThereError(
         f"no phone is ready: {unready}" if unready else "no phone is attached",
         hint="plug one in with USB debugging on: adb devices",
         code="MKD-501",
@@ -184,7 +179,7 @@ def _phone(serial: str) -> str:
 def _emulator(profile: Profile) -> Place:
     name = profile.device.cpu
     if not name:
-        raise _NotThereError(
+        raise NotThereError(
             f"profile {profile.name} names no CPU to emulate", hint=f"known: {', '.join(cpus.CPUS)}", code="MKD-512"
         )
     transport = _EMULATORS[profile.device.emulator]()

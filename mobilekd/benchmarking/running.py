@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mobilekd.benchmarking import pages, tensors
 from mobilekd.device import runner, runtimes, web_runtime
+from mobilekd.device.full_disk import refuse_full_disk
 from mobilekd.device.runner import Job, Outcome
 from mobilekd.errors import ConfigError, DeviceError, MissingToolError
 from mobilekd.measurement import Measured
@@ -178,6 +179,7 @@ def prepare(
         MissingToolError: No compiler or package index for the device's machine, and no Python with the runtimes on it.
         DeviceError: The runner does not start on the device; the message says what it printed.
         ConfigError: A page is to have more threads than its browser has cores.
+        StageError: This host's disk is full.
     """
     plain = Running(transport, (), (), scratch, threads, cores)
     if isinstance(transport, Web):
@@ -194,6 +196,7 @@ def prepare(
     try:
         kit = runner.kit(machine, backends, state, progress)
     except (MissingToolError, ConfigError) as cause:
+        refuse_full_disk(state, cause)
         if choice == "native":
             raise
         if lack := _python_lack(transport, backends):

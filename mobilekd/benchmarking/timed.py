@@ -27,6 +27,7 @@ class Timed:
         assessments: By model.
         load_ms: By model, the fastest load of all blocks.
         peak_memory_bytes: By model, the largest growth of resident memory of all blocks; None where it is not told.
+        runtime_versions: By model, as its runtime tells it; empty where it does not.
         worries: What the device showed that can bend its times.
     """
 
@@ -34,6 +35,7 @@ class Timed:
     assessments: Mapping[str, Assessment]
     load_ms: Mapping[str, float]
     peak_memory_bytes: Mapping[str, int | None]
+    runtime_versions: Mapping[str, str]
     worries: tuple[str, ...]
 
 
@@ -62,7 +64,7 @@ def time_models(running: Running, jobs: Mapping[str, Job], settings: BenchmarkSe
             read_state=lambda: read_state(running),
             watch=lambda block: bar.advance(1, block.model),
         )
-    evidence = evidence_of(measurement.states)
+    evidence = evidence_of(measurement.states, settings.cores)
     return Timed(
         measurement=measurement,
         assessments={
@@ -71,23 +73,31 @@ def time_models(running: Running, jobs: Mapping[str, Job], settings: BenchmarkSe
         },
         load_ms={name: min(one.load_ms for one in found) for name, found in outcomes.items()},
         peak_memory_bytes={name: _largest_growth(found) for name, found in outcomes.items()},
+        runtime_versions={name: found[-1].runtime_version for name, found in outcomes.items()},
         worries=(*worries(measurement.states[0], measurement.states[-1]), *_coarse(outcomes)),
     )
 
 
 def timed_row(timed: Timed, name: str, threads: int) -> dict[str, Any]:
     """Return what latency.json says of the times of one model."""
-    assessment = timed.assessments[name]
-    told = assessment.to_json()
     return {
         "latency_kind": "wall",
-        **{key: told[key] for key in ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "ci95_ms", "timed_runs", "warmup_runs")},
-        "drift": told["drift"],
-        "verdict": assessment.verdict,
-        "verdict_reason": assessment.reason,
+        **timed.assessments[name].to_json(),
         "threads": threads,
         "load_ms": timed.load_ms[name],
         "peak_memory_bytes": timed.peak_memory_bytes[name],
+        "runtime_version": timed.runtime_versions[name],
+    }
+
+
+def told_state(state: DeviceState) -> dict[str, Any]:
+    """Return what latency.json keeps of a reading; null where the device does not show it."""
+    return {
+        "governors": sorted({core.governor for core in state.cores} - {""}),
+        "fastest_khz": state.fastest_khz,
+        "hottest_celsius": state.hottest_celsius,
+        "load": state.load,
+        "online": state.online,
     }
 
 

@@ -9,6 +9,7 @@ from mobilekd.release.paired import Drop, largest_class_drop, paired_drop
 
 _ON_DEVICE = "attach the device, then build with --remeasure"
 _EMULATE = "build with --set profile.device.place=emulator --remeasure"
+_STEADIER = "cool the device and end other work, then build with --remeasure"
 _RUN = "build where its runtime runs"
 _AGAINST = "name the last release with --against"
 _BUILD_AGAIN = "build both with this version of mobilekd"
@@ -16,12 +17,23 @@ _BUILD_AGAIN = "build both with this version of mobilekd"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was found: a value, how sure it is, or why there is none and what would give one."""
+    """What was found: a value, how sure it is, or why there is none and what would give one.
+
+    Attributes:
+        doubt: Why the value can't be trusted; empty where it can. It may still fail a budget, and holds none.
+    """
 
     value: float | None
     note: str = ""
     mend: str = ""
     drop: Drop | None = None
+    doubt: str = ""
+
+    def settled(self, *, is_over: bool) -> "Reading":
+        """Return what a budget is judged by: a value in doubt that would hold it is none, one that is over stays."""
+        if not self.doubt:
+            return self
+        return Reading(self.value, self.doubt) if is_over else Reading(None, self.doubt, _STEADIER)
 
 
 def latency(facts: Facts, deployment: str, _: Facts | None) -> Reading:
@@ -31,7 +43,7 @@ def latency(facts: Facts, deployment: str, _: Facts | None) -> Reading:
         return Reading(None, _not_here(row), _ON_DEVICE)
     interval = row.get("ci95_ms")
     note = f"95 % interval {interval[0]:.3g} to {interval[1]:.3g} ms" if interval else ""
-    return Reading(float(row["p50_ms"]), note)
+    return Reading(float(row["p50_ms"]), note, doubt=_doubt(row))
 
 
 def instructions(facts: Facts, deployment: str, _: Facts | None) -> Reading:
@@ -56,8 +68,10 @@ def speedup(facts: Facts, deployment: str, _: Facts | None) -> Reading:
     by_count = row.get("guest_instructions") is not None
     if row.get("int8_speedup") is None or not (by_count or row.get("on_target")):
         return Reading(None, _not_here(row), f"{_ON_DEVICE}, or take the emulator; keep benchmark.baseline = fp32")
-    note = f"instructions on {row['ran_on']}" if by_count else _overlap(facts, row)
-    return Reading(float(row["int8_speedup"]), note)
+    if by_count:
+        return Reading(float(row["int8_speedup"]), f"instructions on {row['ran_on']}")
+    beside = facts.latency_of(f"{row.get('backend')}-fp32")
+    return Reading(float(row["int8_speedup"]), _overlap(row, beside), doubt=_doubt(row) or _doubt(beside, "fp32 is "))
 
 
 def model_bytes(facts: Facts, deployment: str, _: Facts | None) -> Reading:
@@ -172,10 +186,16 @@ def _default_top1(facts: Facts, deployment: str) -> float | None:
     return rows[0].get("top1_deployed") if rows else None
 
 
-def _overlap(facts: Facts, row: Row) -> str:
+def _doubt(row: Row, whose: str = "") -> str:
+    """Return why a time can't be trusted; empty where it can, or where nothing judged it."""
+    verdict = row.get("verdict")
+    return "" if verdict in {None, "trusted"} else whose + str(row.get("verdict_reason") or verdict)
+
+
+def _overlap(row: Row, beside: Row) -> str:
     """Return that the intervals of int8 and of the fp32 model beside it overlap; empty when they don't."""
-    own, beside = row.get("ci95_ms"), facts.latency_of(f"{row.get('backend')}-fp32").get("ci95_ms")
-    if not own or not beside or own[0] > beside[1] or beside[0] > own[1]:
+    own, other = row.get("ci95_ms"), beside.get("ci95_ms")
+    if not own or not other or own[0] > other[1] or other[0] > own[1]:
         return ""
     return "the 95 % intervals of int8 and fp32 overlap"
 

@@ -150,6 +150,8 @@ class Bound:
             yield self._gate(key, limit, deployment, self.read(facts, deployment, against))
 
     def _gate(self, key: str, limit: float, deployment: str, reading: Reading) -> Gate:
+        is_over = reading.value is not None and self._is_over(reading.value, limit)
+        reading = reading.settled(is_over=is_over)
         value = reading.value
         sign = "at least " if self.at_least else ""
         if value is None:
@@ -157,7 +159,6 @@ class Bound:
             return Gate(
                 key, deployment, "not measured", None, limit, "-", allowed, "", reading.note, reading.mend, None
             )
-        is_over = value < limit - _ROUNDING if self.at_least else value > limit + _ROUNDING
         further = _digits_that_differ(self.words, value, limit) if is_over else 0
         shown, allowed = self.words(value, further), sign + self.words(limit, further)
         mend = f"{self.mend} or raise the budget" if is_over and not self.at_least else self.mend if is_over else ""
@@ -165,6 +166,9 @@ class Bound:
         note = _with_noise(reading, limit)
         claim = self.claim.format(shown)
         return Gate(key, deployment, verdict, value, limit, shown, allowed, claim, note, mend, reading.drop)
+
+    def _is_over(self, value: float, limit: float) -> bool:
+        return value < limit - _ROUNDING if self.at_least else value > limit + _ROUNDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,28 +180,18 @@ class Faster:
         for deployment in facts.deployments:
             if not any(row.get("precision") == "int8" for row in facts.parity_of(deployment)):
                 continue
-            reading = speedup(facts, deployment, against)
+            found = speedup(facts, deployment, against)
+            is_over = found.value is not None and found.value <= 1
+            reading = found.settled(is_over=is_over)
             start = (key, deployment)
             if reading.value is None:
                 yield Gate(*start, "not measured", None, limit, "-", "faster", "", reading.note, reading.mend)
                 continue
             shown = _times(reading.value)
-            is_over = reading.value <= 1
             mend = "ship fp32 here, or pick another backend" if is_over else ""
             claim = f"int8 is {shown} as fast as fp32"
             verdict: Verdict = "over" if is_over else "holds"
-            yield Gate(
-                *start,
-                verdict,
-                reading.value,
-                limit,
-                shown,
-                "faster than fp32",
-                claim,
-                reading.note,
-                mend,
-                reading.drop,
-            )
+            yield Gate(*start, verdict, reading.value, limit, shown, "faster than fp32", claim, reading.note, mend)
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ class Remote(abc.ABC):
         except ShellTimeoutError as cause:
             raise DeviceError(
                 f"{argv[0]} ran past {timeout_s:g} s on {self.label}; {self._end(call)}",
-                hint="raise the time-out, or give it less work",
+                hint="see what keeps the device busy, then start again; a smaller --images gives it less work",
                 code="MKD-504",
             ) from cause
         return Completed(reply.returncode, reply.stdout.decode(errors="replace"), reply.stderr.decode(errors="replace"))

@@ -67,6 +67,15 @@ class Adb(Remote):
         return f"adb device {self._serial}" if self._serial else "adb device"
 
     def _connect(self, held: ExitStack) -> None:  # noqa: ARG002  nothing is left behind: the server is the user's own
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Accept a device that adb can use now; one at host:port is connected to.
+
+        Raises:
+            MissingToolError: adb is not installed.
+            DeviceError: It is not attached, can't be reached, or does not let this host in; its state is named.
+        """
         need_adb()
         deadline = time.monotonic() + self._connect_timeout_s
         while True:
@@ -84,6 +93,7 @@ class Adb(Remote):
         if self._serial not in devices and _NETWORK_SERIAL.fullmatch(self._serial):
             answer = self._adb("connect", self._serial)
             if "connected to" not in answer:
+                self._adb("disconnect", self._serial)  # the server would list it as offline from now on
                 return DeviceError(
                     f"{self.label} can't be reached: {answer or 'adb connect said nothing'}",
                     hint=f"see that the device listens: adb connect {self._serial}",
@@ -118,12 +128,7 @@ class Adb(Remote):
         argv = ["adb", "-s", self._serial, "push", str(local.resolve()), remote]
         try:
             done = subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                env=self._env(),
-                timeout=timeout_s,
-                check=False,
+                argv, stdin=subprocess.DEVNULL, capture_output=True, env=self._env(), timeout=timeout_s, check=False
             )
         except subprocess.TimeoutExpired as cause:
             raise DeviceError(

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+import mobilekd
 from mobilekd import cli
 from mobilekd.bench import _subject
 from mobilekd.cache import Cache
@@ -23,9 +25,10 @@ from tests.release.workshop import Model as Entry
 Row = dict[str, Any]
 Call = Callable[..., Row]
 KEYS = {
-    "schema", "profile", "mode", "host", "ran_on", "on_target", "place", "why", "measured", "device", "worries",
-    "samples_ms", "images_from", "models", "comparison",
+    "schema", "profile", "mode", "host", "ran_on", "on_target", "place", "why", "measured", "device", "states",
+    "worries", "samples_ms", "images_from", "images_note", "models", "comparison",
 }  # fmt: skip
+SHIPPED = json.loads((Path(mobilekd.__file__).parent / "bench.schema.json").read_text(encoding="utf-8"))
 QUICK = ("--set", "profile.benchmark.timed_runs=10")
 
 
@@ -158,6 +161,20 @@ def test_a_model_that_dies_ends_in_5_and_leaves_nothing(
     assert "dying.onnx" in err
     assert "the run is incomplete" in err
     assert list((on_host / "local").glob("work-*")) == []
+
+
+def test_counts_are_valid_by_the_schema_that_is_shipped(emulated: Call, bundle: Path, tmp_path: Path) -> None:
+    store_dataset(bundle.parents[1] / "dataset", tmp_path / "cache")
+    named = f"{bundle}:mnn-int8"
+    jsonschema.validate(emulated(named, named, "--images", 2, "--layers"), SHIPPED)
+
+
+def test_times_are_valid_by_the_schema_that_is_shipped(timed: Call, lone: Mapping[str, Path]) -> None:
+    jsonschema.validate(timed(lone["tflite"], lone["tflite"]), SHIPPED)
+
+
+def test_the_schema_requires_every_key() -> None:
+    assert set(SHIPPED["required"]) == KEYS
 
 
 def test_the_table_says_where_and_how_exact(

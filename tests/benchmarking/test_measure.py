@@ -1,6 +1,7 @@
 """Real int8 models on the real emulator and on this host: what latency.json says of them."""
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 
 from mobilekd.benchmarking.measure import Bench, Task, with_ratios
-from mobilekd.benchmarking.place import choose
-from mobilekd.errors import DeviceError
+from mobilekd.benchmarking.place import Place, choose
+from mobilekd.errors import ConfigError, DeviceError
 from mobilekd.measurement import Measured
-from mobilekd.profile import BenchmarkSettings, Profile
+from mobilekd.profile import BenchmarkSettings, Profile, Target
 from tests.backends.tiny import images
 from tests.benchmarking import small
 from tests.device.models import Model
@@ -23,6 +24,7 @@ Row = dict[str, Any]
 SAMPLES = 12
 LABELS = np.arange(SAMPLES, dtype=np.int64) % 10
 EMULATED = small.profile(place="emulator", cpu=small.CPU)
+RUN = {"verdict", "verdict_reason", "threads", "load_ms", "peak_memory_bytes", "runtime_version"}
 HEAD = {
     "deployment",
     "backend",
@@ -90,7 +92,7 @@ def test_a_float_model_answers_a_few_images_only(emulated: Row) -> None:
 
 def test_an_emulator_gives_counts_and_never_a_time(emulated: Row) -> None:
     row = by_name(emulated)["tflite-int8-int8io"]
-    assert row.keys() == HEAD | {"guest_instructions", "peak_memory_bytes", "threads", "on_device"}
+    assert row.keys() == HEAD | {"guest_instructions", "peak_memory_bytes", "runtime_version", "threads", "on_device"}
     assert (row["latency_kind"], row["threads"], emulated["samples_ms"]) == ("guest_instructions", 1, {})
 
 
@@ -154,7 +156,7 @@ def test_the_document_is_plain_json(emulated: Row, timed: Row) -> None:
 def test_a_host_gives_times_with_a_verdict(timed: Row) -> None:
     row = by_name(timed)["tflite-int8-int8io"]
     wall = {"p50_ms", "p90_ms", "p95_ms", "p99_ms", "ci95_ms", "timed_runs", "warmup_runs", "drift"}
-    assert row.keys() == HEAD | wall | {"verdict", "verdict_reason", "threads", "load_ms", "peak_memory_bytes"}
+    assert row.keys() == HEAD | wall | RUN
     assert (row["latency_kind"], 0 < row["p50_ms"] <= row["p99_ms"]) == ("wall", True)
 
 
@@ -178,12 +180,32 @@ def test_cpus_of_the_device_are_not_asked_of_its_emulator(
     assert document["rows"][0]["guest_instructions"]["runs"] == 3
 
 
-def test_a_cpu_that_the_host_lacks_ends_the_measurement(
+def test_a_cpu_that_the_host_lacks_is_refused_with_those_it_has(
     tiny: Mapping[str, Model], host_state: Path, tmp_path: Path
 ) -> None:
     pinned = small.profile(benchmark=BenchmarkSettings(timed_runs=10, cores=(1000,)), place="host")
-    with pytest.raises(DeviceError, match="the run is incomplete"):
+    with pytest.raises(ConfigError, match="names CPU 1000, which this host has not"):
         measure(pinned, host_state, tmp_path / "scratch", [measured(tiny["tflite"])])
+
+
+def test_a_device_of_another_machine_is_not_measured_as_the_target(
+    tiny: Mapping[str, Model], host_state: Path, tmp_path: Path
+) -> None:
+    other = "aarch64" if platform.machine() == "x86_64" else "x86_64"
+    board = small.profile(Target(os="linux", abi=other))
+    place = Place("device", "local", "board", on_target=True)
+    with pytest.raises(DeviceError, match=f"is a machine '{platform.machine()}', and profile small is for {other}"):
+        Bench(board, place, host_state, tmp_path, Silent()).measure(Task([measured(tiny["tflite"])], images(1), None))
+
+
+def test_the_device_is_read_before_the_warm_up_and_after_each_of_the_15_rounds(timed: Row) -> None:
+    assert len(timed["states"]) == 17
+    assert timed["states"][0].keys() == {"governors", "fastest_khz", "hottest_celsius", "load", "online"}
+
+
+def test_the_runtime_tells_its_version_on_the_emulator_and_the_host(emulated: Row, timed: Row) -> None:
+    told = [by_name(one)["onnxruntime-int8"]["runtime_version"] for one in (emulated, timed)]
+    assert [version.count(".") for version in told] == [2, 2]
 
 
 def test_without_a_float_model_there_is_no_ratio() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from mobilekd.benchmarking.place import choose, open_place
 from mobilekd.config import load_profile
+from mobilekd.device_doctor import examine
 from mobilekd.errors import ConfigError, DeviceError, MissingToolError
 from mobilekd.profile import BenchmarkSettings, Target
 from tests.benchmarking.small import CPU, profile
@@ -112,6 +113,12 @@ def test_the_only_phone_is_taken(fake_adb) -> None:
     assert (place.kind, place.told, place.on_target, place.why) == ("device", "adb 0123", True, "")
 
 
+@pytest.mark.parametrize("cores", [(-1,), (0, -1)])
+def test_a_core_below_zero_is_no_core(cores) -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        BenchmarkSettings(cores=cores)
+
+
 def test_the_only_phone_that_is_ready_is_taken(fake_adb) -> None:
     fake_adb("0123 unauthorized", "4567 device")
     assert choose(profile(transport="adb")).name == "4567"
@@ -212,8 +219,35 @@ def test_a_named_phone_that_is_not_attached_is_refused_with_those_that_are(fake_
         open_place(choose(wanted), wanted, tmp_path).__enter__()
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [("unauthorized", "does not trust this host yet"), ("bootloader", "is in its bootloader")],
+)
+def test_a_named_phone_that_is_not_ready_is_refused_before_anything_is_done(fake_adb, state, told) -> None:
+    fake_adb(f"0123 {state}")
+    with pytest.raises(DeviceError, match=f"^adb device 0123 {told}$") as caught:
+        choose(profile(transport="adb", serial="0123", cpu=CPU))
+    assert caught.value.code == "MKD-503"
+
+
+def test_a_named_address_where_nothing_listens_is_refused_and_not_left_in_adb_s_list(scripted_adb, tmp_path) -> None:
+    scripted_adb(
+        f'echo "$@" >> {tmp_path}/words; case $1 in connect) echo failed to connect: Connection refused;; esac'
+    )
+    with pytest.raises(DeviceError, match=r"^adb device 127\.0\.0\.1:9 can't be reached: failed to connect"):
+        choose(profile(transport="adb", serial="127.0.0.1:9", cpu=CPU))
+    assert (tmp_path / "words").read_text().splitlines()[-1] == "disconnect 127.0.0.1:9"
+
+
 def test_the_host_is_held_by_one_benchmark_at_a_time(tmp_path) -> None:
     wanted = profile(place="host")
     place = choose(wanted)
     with open_place(place, wanted, tmp_path), pytest.raises(DeviceError, match="this machine is held by process"):
         open_place(place, wanted, tmp_path).__enter__()
+
+
+@pytest.mark.parametrize(("serial", "is_needed"), [("0123", True), ("", False)])
+def test_the_doctor_needs_a_phone_that_is_named_and_no_other(fake_adb, tmp_path, serial, is_needed) -> None:
+    fake_adb("0123 unauthorized")
+    attached = examine(profile(transport="adb", serial=serial, cpu=CPU), tmp_path)[0]
+    assert (attached.name, attached.is_ok, attached.is_needed) == ("attached", False, is_needed)

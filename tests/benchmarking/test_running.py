@@ -10,7 +10,8 @@ import pytest
 from mobilekd.backend import DeployedFacts
 from mobilekd.backends.onnxruntime import Onnxruntime
 from mobilekd.benchmarking.running import Running, has_runtime, prepare
-from mobilekd.errors import DeviceError
+from mobilekd.device.full_disk import refuse_full_disk
+from mobilekd.errors import DeviceError, MissingToolError, StageError
 from mobilekd.measurement import Measured
 from mobilekd.transports.local import Local
 from mobilekd.transports.qemu import Qemu
@@ -87,3 +88,14 @@ def test_models_with_a_runtime_for_devices_are_known(
 ) -> None:
     facts = facts_of(tiny, backend, runnable=runnable)
     assert has_runtime(Measured("x", tiny["tflite"].file, facts)) is expected
+
+
+def test_a_full_disk_is_no_reason_to_run_by_python(tmp_path: Path) -> None:
+    said = MissingToolError("ai-edge-litert could not be downloaded: OSError: [Errno 28] No space left on device")
+    with pytest.raises(StageError, match=f"bytes in {tmp_path}") as caught:
+        refuse_full_disk(tmp_path, said)
+    assert caught.value.code == "MKD-430"
+
+
+def test_another_lack_is_not_called_a_full_disk(tmp_path: Path) -> None:
+    refuse_full_disk(tmp_path, MissingToolError("pip ended with exit code 1"))

@@ -68,6 +68,34 @@ def test_verdict_on_a_counted_model(limits: dict[str, Any], verdict: str):
     assert _gate(_facts(COUNTED), **limits).verdict == verdict
 
 
+NOISY = {"verdict": "noisy", "verdict_reason": "noisy: block medians fell by 23%"}
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        ({"verdict": "trusted", "p50_ms": 0.9}, "holds"),
+        ({"p50_ms": 0.9}, "holds"),
+        ({**NOISY, "p50_ms": 0.9}, "not measured"),
+        ({"verdict": "throttled", "p50_ms": 0.9}, "not measured"),
+        ({**NOISY, "p50_ms": 1.1}, "over"),
+    ],
+)
+def test_a_time_in_doubt_holds_no_budget_and_may_fail_one(found: Row, verdict: str):
+    assert _gate(_facts({**ON_PHONE, **found}), p50_ms=1.0).verdict == verdict
+
+
+@pytest.mark.parametrize("p50_ms", [0.9, 1.1])
+def test_a_time_in_doubt_is_told_with_its_reason(p50_ms: float):
+    assert _gate(_facts({**ON_PHONE, **NOISY, "p50_ms": p50_ms}), p50_ms=1.0).note == NOISY["verdict_reason"]
+
+
+def test_int8_is_not_shown_to_be_faster_than_an_fp32_time_in_doubt():
+    beside = {**ON_PHONE, **NOISY, "deployment": "tflite-fp32"}
+    gate = _gate(_facts({**ON_PHONE, "int8_speedup": 2.0, "backend": "tflite"}, beside), int8_beats_fp32=True)
+    assert (gate.verdict, gate.note) == ("not measured", "fp32 is noisy: block medians fell by 23%")
+
+
 def test_what_was_not_measured_says_why_and_what_would_measure_it():
     gate = _gate(_facts(COUNTED), p50_ms=1.0)
     assert gate.sentence() == (
