@@ -91,8 +91,8 @@ class Snapshot:
         """Set the buffers to what they were."""
         for now, before in self._pairs:
             torch._foreach_copy_(now, before)
-        for bank, before in zip(self._banks, self._moved, strict=True):
-            bank[self._rows] = before
+        for bank, places in zip(self._banks, self._moved, strict=True):
+            bank[self._rows] = places
 
 
 def fits(compute: Callable[[], None]) -> bool:
