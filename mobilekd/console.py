@@ -154,14 +154,15 @@ class _LiveBar:
 class _PlainBar:
     def __init__(self, title: str, total: int, out: RichConsole) -> None:
         self._title, self._total, self._out = title, total, out
-        self._done = 0
+        self._done, self._has_told = 0, False
         self._told = time.monotonic()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Move on by some steps, and tell it every ten seconds."""
+        """Move on by some steps, and tell it every ten seconds, and at the end what was told before."""
         self._done += steps
-        if time.monotonic() - self._told >= _PLAIN_EVERY_S:
-            self._told = time.monotonic()
+        is_end = self._has_told and steps > 0 and self._done == self._total
+        if is_end or time.monotonic() - self._told >= _PLAIN_EVERY_S:
+            self._told, self._has_told = time.monotonic(), True
             self._out.print(
                 Text(f"{_INDENT}  {self._title} {self._done}/{self._total} {note}".rstrip()), soft_wrap=True
             )

@@ -15,6 +15,23 @@ def test_a_plain_bar_tells_its_progress_at_most_every_ten_seconds(
     assert capfd.readouterr().err.count("teacher ") == 3
 
 
+def test_a_plain_bar_that_told_something_tells_its_end(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr("mobilekd.console.time.monotonic", lambda: next(clock))
+    with console.Console().bar("teacher", 12) as bar:
+        for _ in range(12):
+            bar.advance(1, "loss 0.1")
+    assert capfd.readouterr().err.splitlines()[-1].split() == ["teacher", "12/12", "loss", "0.1"]
+
+
+def test_a_plain_bar_of_a_moment_tells_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with console.Console().bar("teacher", 1) as bar:
+        bar.advance(1)
+    assert capfd.readouterr().err == ""
+
+
 def test_an_error_shows_brackets_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
     console.Console().fail(MobilekdError("deploy[0] is [red]", hint="[bold]"))
     assert capfd.readouterr().err == "error: deploy[0] is [red] [MKD-070]\nhint: [bold]\n"

@@ -235,6 +235,12 @@ def test_a_teacher_of_which_views_come_again_is_remembered(folder, data, teacher
     assert "answers of the teacher were cached" in silent.lines[-1]
 
 
+def test_each_generation_tells_once_what_it_kept_of_its_own_teacher(folder, data, teacher) -> None:
+    _, silent = made(distill(views=1, epochs=2, generations=2), folder / "born-views", data, teacher)
+    told = [line.rpartition(" in ") for line in silent.lines if "answers of the teacher were cached" in line]
+    assert (len(told), len({where for _, _, where in told}), len({what for what, _, _ in told})) == (2, 2, 1)
+
+
 def test_features_of_views_that_come_again_are_remembered_where_that_is_asked_for(folder, data, teacher) -> None:
     stage = distill(method="fitnets", views=1, epochs=3, keep_features=True)
     _, silent = made(stage, folder / "features", data, teacher)

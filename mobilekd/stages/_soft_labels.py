@@ -1,5 +1,6 @@
 """Where the answers of a distillation's teachers are kept: beside the cache's stages, shared by all builds."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from mobilekd.stages._training import TrainingStage
 from mobilekd.units import readable_bytes
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mobilekd.training.answers import OpenAnswers
     from mobilekd.training.data import Images
     from mobilekd.training.soft_labels import SoftLabels
@@ -95,10 +98,22 @@ class SoftLabelStore:
         return self.opened[-1]
 
     def tell(self) -> None:
-        """Say what came from the caches."""
+        """Say what came from the caches that were opened since this was called last."""
         for one in self.opened:
             if one.served.cached or one.served.asked:
                 self.context.progress.say(f"{self.stage.stage_name()}: {one.told()}")
+        self.opened.clear()
+
+
+def weights_digest(network: "nn.Module") -> str:
+    """Return the sha256 over all tensors of a network with their names, 64 hex digits."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def open_store(stage: TrainingStage, context: Context, inputs: Inputs, train: "Images", top: int) -> SoftLabelStore:

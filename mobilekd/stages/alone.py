@@ -1,5 +1,7 @@
 """Train the student's network without a teacher: what distillation has to beat."""
 
+from typing import ClassVar
+
 from mobilekd import artifacts
 from mobilekd.artifacts import Dataset
 from mobilekd.stage import Context, Inputs
@@ -11,6 +13,7 @@ class Alone(NetworkStage):
 
     needs = (Dataset,)
     makes = artifacts.Baseline
+    version: ClassVar[int] = 2  # 2: ema warms up; base_batch_size scales by the batch that is used
 
     def run(self, inputs: Inputs, context: Context) -> None:
         """Train with cross-entropy."""

@@ -16,7 +16,7 @@ from mobilekd.stage import GIVEN, Context, Inputs
 from mobilekd.stages._curves import curves
 from mobilekd.stages._distillation import ExtraTeacher, LayerPair, MethodOptions
 from mobilekd.stages._rehearsal import Rehearsal
-from mobilekd.stages._soft_labels import SoftLabelStore, open_store
+from mobilekd.stages._soft_labels import SoftLabelStore, open_store, weights_digest
 from mobilekd.stages._teachers import judged
 from mobilekd.stages._training import NetworkStage, load_network, network_facts, open_splits, write_result
 from mobilekd.training.history import terms_of
@@ -24,12 +24,13 @@ from mobilekd.training.networks import source_files
 from mobilekd.training.strategy import Combine, Part, Strategy
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from mobilekd.training.data import Images
     from mobilekd.training.diagnosis import Diagnosis
     from mobilekd.training.loop import History
     from mobilekd.training.objective import TeacherNetwork
+    from mobilekd.training.soft_labels import SoftLabels
 
 Metrics = dict[str, float | None]
 
@@ -155,7 +156,8 @@ class Distill(MethodOptions, NetworkStage):
             objective.close()
             store.tell()
             tops.append(history[-1].get("top1") if history else None)
-            teachers, strategy = (TeacherNetwork(network),), strategy.born_again()
+            strategy = strategy.born_again()
+            teachers = (TeacherNetwork(network, soft_labels=self._kept_of(network, strategy, store)),)
         facts = self._facts(teacher_metrics, len(splits[0].facts.classes)) | learned_from
         facts |= {"top1_of_generations": tops} if self.generations > 1 else {}
         write_result(context.out, network, facts=facts, history=history, test=splits[2])
@@ -194,6 +196,13 @@ class Distill(MethodOptions, NetworkStage):
         soft = [None if has_features and not index else store.of(digest) for index, digest in enumerate(digests)]
         first, *others = (TeacherNetwork(*one) for one in zip(built, weights, soft, strict=True))
         return replace(first, features=kept), *others
+
+    def _kept_of(self, network: "nn.Module", strategy: Strategy, store: SoftLabelStore) -> "SoftLabels | None":
+        """Return where the logits of a generation are kept for the next; with features read they come from a run."""
+        if strategy.uses_features():
+            return None
+        files = [digest_file(path) for path in source_files(self.network, None).values()]
+        return store.of(" ".join([self.network, *files, weights_digest(network)]))
 
     def _judge(
         self, first: str, teachers: "Sequence[TeacherNetwork]", validation: "Images", context: Context

@@ -13,7 +13,7 @@ class Teacher(NetworkStage):
 
     needs = (Dataset,)
     makes = artifacts.Teacher
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3  # 3: ema warms up; base_batch_size scales by the batch that is used
 
     def run(self, inputs: Inputs, context: Context) -> None:
         """Train with cross-entropy."""

@@ -2,7 +2,9 @@
 
 import os
 import pickle
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import torch
 from mobilekd.stage import Progress
 
 _KEYS = frozenset({"version", "recipe", "step", "finished", "history", "network"})
-_VERSION = 2
+_TIMES_THE_LAST = 20
+_VERSION = 3  # 3: the average holds statistics and the number of its updates
 
 
 def save(path: Path, recipe: str, state: Mapping[str, object]) -> None:
@@ -37,3 +40,35 @@ def load(path: Path, recipe: str, title: str, progress: Progress) -> dict[str, A
         progress.say(f"{title}: the checkpoint {path} is of another recipe; starting again")
         return None
     return state
+
+
+class Pace:
+    """When a run writes its next checkpoint: every so many seconds, and sooner after an epoch where that is cheap.
+
+    A run that is shorter than the pause has none otherwise, and a run that diverges nothing to go back to.
+    """
+
+    def __init__(self, pause_s: float, epoch_pause_s: float) -> None:
+        """Begin to count.
+
+        Args:
+            pause_s: Between two checkpoints.
+            epoch_pause_s: Between two of which the later ends an epoch; at least 20 times what the last one took.
+        """
+        self._pause_s, self._epoch_pause_s = pause_s, epoch_pause_s
+        self._saved_s, self._took_s = time.monotonic(), 0.0
+
+    def is_due(self, *, closes_epoch: bool) -> bool:
+        """Return whether to write one after this step."""
+        gone_s = time.monotonic() - self._saved_s
+        return gone_s > self._pause_s or (
+            closes_epoch and gone_s > max(self._epoch_pause_s, _TIMES_THE_LAST * self._took_s)
+        )
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Take note of a checkpoint that is written while the context is open."""
+        started_s = time.monotonic()
+        yield
+        self._saved_s = time.monotonic()
+        self._took_s = self._saved_s - started_s

@@ -15,7 +15,7 @@ Terms = Mapping[str, Tensor]
 def first_not_finite(
     modules: Mapping[str, nn.Module], batches: Iterable[Batch], terms: Callable[[Batch], Terms]
 ) -> tuple[str, Terms]:
-    """Return what is not finite first, in words, and the terms of the micro-batch that shows it.
+    """Return what is not finite first, in words, and the terms of the micro-batch that shows it; "" when all is finite.
 
     Looked at in this order: parameters, images, outputs of layers as they are computed, terms, gradients from the last
     layer back, statistics of BatchNorm.
@@ -48,7 +48,7 @@ def first_not_finite(
     finally:
         for handle in handles:
             handle.remove()
-    return "nothing when the batch was computed again", values
+    return "", values
 
 
 def statistics(module: nn.Module) -> list[Tensor]:

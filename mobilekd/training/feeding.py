@@ -1,4 +1,4 @@
-"""Which images a step sees, and a thread that prepares the next batch while the device computes."""
+"""Which images a step sees, and threads that prepare the next batches while the device computes."""
 
 import functools
 from collections import deque
@@ -24,26 +24,27 @@ class Feed:
         self.steps = recipe.epochs * self.steps_per_epoch
         self.batch_images = recipe.batch_images(len(images))
         self._share = group.share(self.batch_images)
-        self._ahead = recipe.workers or int(device.type == "cuda")
-        self._thread = ThreadPoolExecutor(1, "mobilekd-feed") if self._ahead else None
+        # A batch depends on its rows and its view alone, so it does not matter which thread makes which, or when.
+        self._workers = recipe.workers or int(device.type == "cuda")
+        self._threads = ThreadPoolExecutor(self._workers, "mobilekd-feed") if self._workers else None
         self._coming: deque[tuple[int, Future[Batch]]] = deque()
-        self._rows = functools.lru_cache(maxsize=2)(self._epoch_rows)  # the thread may be an epoch ahead
+        self._rows = functools.lru_cache(maxsize=2)(self._epoch_rows)  # a thread may be an epoch ahead
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, and have the next ones prepared."""
-        if self._thread is None:
+        if self._threads is None:
             return self._build(step)
         while self._coming and self._coming[0][0] != step:
             self._coming.popleft()[1].cancel()
         first = step + len(self._coming)
-        for coming in range(first, min(step + self._ahead + 1, self.steps)):
-            self._coming.append((coming, self._thread.submit(self._build, coming)))
+        for coming in range(first, min(step + self._workers + 1, self.steps)):
+            self._coming.append((coming, self._threads.submit(self._build, coming)))
         return self._coming.popleft()[1].result()
 
     def close(self) -> None:
-        """End the thread."""
-        if self._thread is not None:
-            self._thread.shutdown(cancel_futures=True)
+        """End the threads."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
 
     def _epoch_rows(self, epoch: int) -> torch.Tensor:
         recipe = self._recipe

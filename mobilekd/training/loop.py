@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mobilekd.errors import StageError
 from mobilekd.method import Batch
-from mobilekd.stage import Bar, Progress
+from mobilekd.stage import Progress
 from mobilekd.training import checkpoints
 from mobilekd.training.data import Images
 from mobilekd.training.device import choose, compiled, peak_bytes, slow_precision
@@ -24,6 +24,7 @@ from mobilekd.training.watching import PULL, Speed
 __all__ = ["History", "Loss", "Recipe", "Run", "fit", "predict", "top1"]
 
 _CHECKPOINT_EVERY_S = 10.0
+_EPOCH_CHECKPOINT_EVERY_S = 1.0
 _WEIGH_EVERY = 100  # steps; it takes as long as two of them
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -72,6 +73,9 @@ class _Training:
         cpuinfo = _CPUINFO.read_text(encoding="utf-8", errors="replace") if _CPUINFO.is_file() else ""
         if advice := slow_precision(self.recipe.precision, self.device, cpuinfo):
             self.progress.say(f"{self.run.title}: {advice} [MKD-808]")
+        if self.feed.batch_images < self.recipe.batch_size:
+            counts = f"{self.feed.batch_images} images, all of an epoch; batch_size asks for {self.recipe.batch_size}"
+            self.progress.say(f"{self.run.title}: a batch has {counts}")
         with compiled(self.run.network, self.device, enabled=self.recipe.compile):
             self._train()
         self.stepper.average.take_over()
@@ -82,7 +86,8 @@ class _Training:
         self._save({})
 
     def _train(self) -> None:
-        saved_s, clock, is_first = time.monotonic(), _Clock(), True
+        clock, is_first, note = _Clock(), True, ""
+        saves = checkpoints.Pace(_CHECKPOINT_EVERY_S, _EPOCH_CHECKPOINT_EVERY_S)
         self._train_mode()
         with self.progress.bar(self.run.title, self.feed.steps) as bar:
             bar.advance(self.step)
@@ -92,13 +97,13 @@ class _Training:
                     took_s = time.monotonic() - clock.started_s
                     self.progress.say(f"{self.run.title}: torch.compile and a step took {took_s:.0f} s")
                 is_first = False
-                if self.step % self.feed.steps_per_epoch == 0:
-                    self._close_epoch(clock, bar, batch)
+                if closes_epoch := self.step % self.feed.steps_per_epoch == 0:
+                    note = self._close_epoch(clock, batch)
                     clock = _Clock()
-                bar.advance(1)
-                if time.monotonic() - saved_s > _CHECKPOINT_EVERY_S:
-                    self._save(self.stepper.state() | {"sums": self.sums, "best": self.best})
-                    saved_s = time.monotonic()
+                bar.advance(1, note)
+                if saves.is_due(closes_epoch=closes_epoch):
+                    with saves.timed():
+                        self._save(self.stepper.state() | {"sums": self.sums, "best": self.best})
 
     def _step(self, clock: "_Clock") -> Batch:
         asked_s = time.monotonic()
@@ -115,12 +120,13 @@ class _Training:
         self.step += 1
         return batch
 
-    def _close_epoch(self, clock: "_Clock", bar: Bar, batch: Batch) -> None:
+    def _close_epoch(self, clock: "_Clock", batch: Batch) -> str:
+        """Validate, add the record of the epoch, and return it as a note."""
         self._fail_if_bad(self.stepper.bad_so_far(self.step))
         means = {name: float(value) / self.feed.steps_per_epoch for name, value in self.sums.items()}
         speed = clock.speed(self.feed.batch_images, self.device)
         epoch = self.step // self.feed.steps_per_epoch
-        rate = self.recipe.learning_rate_at((self.step - 1) / self.feed.steps)
+        rate = self.recipe.learning_rate_at((self.step - 1) / self.feed.steps, len(self.run.train))
         record = {"epoch": float(epoch), "loss": sum(means.values()), "lr": rate, **means}
         with self.stepper.average.in_place():
             record["top1"] = self._validated()
@@ -131,10 +137,9 @@ class _Training:
             record |= {PULL + name: value for name, value in pulls.items()}
         self.history.append(record)
         self._train_mode()
-        note = f"loss {record['loss']:.3f}  top-1 {record['top1']:.2%}  {speed.images_per_s:.0f} img/s"
-        bar.advance(0, note)
         if self.run.watch is not None and self.group.rank == 0:
             self.run.watch.epoch(record, speed)
+        return f"loss {record['loss']:.3f}  top-1 {record['top1']:.2%}  {speed.images_per_s:.0f} img/s"
 
     def _is_time_to_weigh(self) -> bool:
         """Return whether 100 steps are full since the terms' gradients were last looked at, at the end of an epoch."""
@@ -170,10 +175,11 @@ class _Training:
         epoch, index = divmod(step, self.feed.steps_per_epoch)
         named = ", ".join(f"{name} {float(value.detach()):.3g}" for name, value in terms.items())
         kept = f"the last good checkpoint, of step {self.saved_step}, is kept: {self.run.checkpoint}"
+        found = f"first of all {what}" if what else "when the batch was computed again, all was finite"
         narrow = self.recipe.precision != "fp32"
         raise StageError(
             f"{self.run.title}: the loss or a gradient is not finite in epoch {epoch + 1}, batch {index + 1} ({named});"
-            f" first of all {what}; {kept if self.saved_step >= 0 else 'there is no checkpoint yet'}",
+            f" {found}; {kept if self.saved_step >= 0 else 'there is no checkpoint yet'}",
             hint=f"lower the learning rate ({self.recipe.learning_rate})"
             + (f", or set precision = 'fp32' (it is '{self.recipe.precision}')" if narrow else ""),
             code="MKD-402",

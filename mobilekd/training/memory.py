@@ -11,7 +11,7 @@ from mobilekd.stage import Progress
 from mobilekd.training.parallel import part
 
 _CPU_WORDS = ("can't allocate memory", "DefaultCPUAllocator", "not enough memory")
-_LARGEST_KEPT = 65536  # values of a buffer; larger ones are memory banks, which a repeated step writes again
+_LARGEST_KEPT = 65536  # values of a buffer that is copied whole before each step; larger ones are memory banks
 
 
 class Split:
@@ -32,28 +32,26 @@ class Split:
         """Return the images of the largest micro-batch of so many images."""
         return -(-count // min(self.parts, count))
 
-    def until_it_fits(self, count: int, buffers: "Snapshot", compute: Callable[[], None]) -> None:
+    def until_it_fits(self, rows: Tensor, buffers: "Snapshot", compute: Callable[[], None]) -> None:
         """Call `compute`, and again with twice as many micro-batches while memory runs out.
 
         Args:
-            count: Images of this process' batch.
+            rows: Numbers of the images of this process' batch.
             buffers: What a forward pass moves, as BatchNorm's statistics: put back before another try.
             compute: Starts from empty gradients.
 
         Raises:
             StageError: Micro-batches of one image do not fit either.
         """
-        buffers.take()
-        while not self._fits(compute):
+        count = len(rows)
+        buffers.take(rows)
+        while not fits(compute):
             if self.parts >= count:
                 raise StageError(
                     f"{self._title}: one image at a time does not fit into memory",
                     hint="take a smaller network or smaller images, precision = 'bf16', or a device with more memory",
                     code="MKD-401",
                 )
-            # Here and not in the handler: while it runs, the exception holds the frames, and they the activations.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
             buffers.put_back()
             self.parts = min(2 * self.parts, count)
             self._progress.say(
@@ -61,34 +59,55 @@ class Split:
                 f" of at most {self.size(count)} images"
             )
 
-    @staticmethod
-    def _fits(compute: Callable[[], None]) -> bool:
-        try:
-            compute()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return False
-        return True
-
 
 class Snapshot:
-    """Buffers as they were before a step."""
+    """Buffers as they were before a step.
 
-    def __init__(self, buffers: Sequence[Tensor]) -> None:
+    Of a large buffer with a row for each training image, as a memory bank is, the rows of the batch are remembered: a
+    step may move those alone. Large buffers of another shape are not put back.
+    """
+
+    def __init__(self, buffers: Sequence[Tensor], images: int) -> None:
+        """Begin with the buffers as they are.
+
+        Args:
+            buffers: All that a step may move without a gradient.
+            images: In the training split.
+        """
         kept = [one for one in buffers if one.numel() <= _LARGEST_KEPT]
         by_kind = [[one for one in kept if one.dtype == kind] for kind in {one.dtype for one in kept}]
         self._pairs = [(now, [one.clone() for one in now]) for now in by_kind]  # by kind: one GPU kernel for each
+        self._banks = [one for one in buffers if one.numel() > _LARGEST_KEPT and len(one) == images]
+        self._rows = torch.zeros(0, dtype=torch.long)
+        self._moved: list[Tensor] = []
 
-    def take(self) -> None:
-        """Remember the buffers as they are."""
+    def take(self, rows: Tensor) -> None:
+        """Remember the buffers as they are; of a bank the rows of these images."""
         for now, before in self._pairs:
             torch._foreach_copy_(before, now)
+        self._rows, self._moved = rows, [bank[rows] for bank in self._banks]
 
     def put_back(self) -> None:
         """Set the buffers to what they were."""
         for now, before in self._pairs:
             torch._foreach_copy_(now, before)
+        for bank, places in zip(self._banks, self._moved, strict=True):
+            bank[self._rows] = places
+
+
+def fits(compute: Callable[[], None]) -> bool:
+    """Call `compute` and return whether there was memory enough; if not, what it held on a GPU is free again."""
+    try:
+        compute()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    else:
+        return True
+    # Here and not in the handler: while it runs, the exception holds the frames, and they the activations.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

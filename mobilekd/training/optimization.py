@@ -1,6 +1,6 @@
-"""The optimizer, and the moving average of the weights."""
+"""The optimizer, and the moving average of a network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,38 +36,51 @@ def _is_dense(one: Tensor) -> bool:
 
 
 class Average:
-    """A moving average of parameters (EMA); with decay 0 it keeps nothing."""
+    """A moving average (EMA) of parameters and of BatchNorm's statistics; with decay 0 it keeps nothing.
 
-    def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
-        self._decay = decay
-        self._parameters = list(parameters) if decay else []
-        self.values = [one.detach().clone() for one in self._parameters]
+    Update t, from 0, keeps min(decay, (1 + t) / (10 + t)) of a value, as TensorFlow's ExponentialMovingAverage does
+    when it is told the number of updates (https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage):
+    with 0.999 alone a run of 100 steps would end with 90 % of the weights that it began with. The statistics are
+    averaged because those of the weights of the last step do not fit the averaged weights.
+    """
 
-    @torch.no_grad()
+    def __init__(self, tensors: Sequence[Tensor], decay: float) -> None:
+        """Begin at the tensors as they are: the parameters, and the statistics that belong to them."""
+        self._decay, self._updates = decay, 0
+        self._tensors = [one.detach() for one in tensors] if decay else []
+        self._values = [one.clone() for one in self._tensors]
+
     def update(self) -> None:
-        """Move each value by 1 - decay of the way to its parameter."""
-        if self.values:
-            torch._foreach_lerp_(self.values, list[Tensor](self._parameters), 1 - self._decay)
+        """Move each value towards its tensor."""
+        if self._values:
+            kept = min(self._decay, (1 + self._updates) / (10 + self._updates))
+            torch._foreach_lerp_(self._values, self._tensors, 1 - kept)
+            self._updates += 1
 
-    def load(self, values: Sequence[Tensor]) -> None:
-        """Take over saved values."""
-        for value, saved in zip(self.values, values, strict=True):
-            value.copy_(saved)
+    def state(self) -> dict[str, Any]:
+        """Return what the next update depends on."""
+        return {"values": self._values, "updates": self._updates}
 
-    @torch.no_grad()
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self._updates = state["updates"]
+        _copy(state["values"], self._values)
+
     def take_over(self) -> None:
-        """Put the average in the place of the parameters."""
-        for value, parameter in zip(self.values, self._parameters, strict=True):
-            parameter.copy_(value)
+        """Put the average in the place of the tensors."""
+        _copy(self._values, self._tensors)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the average in the place of the parameters while the context is open."""
-        own = [one.detach().clone() for one in self._parameters]
+        """Put the average in the place of the tensors while the context is open."""
+        own = [one.clone() for one in self._tensors]
         self.take_over()
         try:
             yield
         finally:
-            with torch.no_grad():
-                for value, parameter in zip(own, self._parameters, strict=True):
-                    parameter.copy_(value)
+            _copy(own, self._tensors)
+
+
+def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.copy_(source)

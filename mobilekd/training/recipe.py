@@ -24,11 +24,12 @@ class Recipe:
         threads: CPU threads. An option because sums over other numbers of threads round differently.
         seed: Of new weights, shuffling, dropout and, without `views`, augmentation.
         train_images: Images of an epoch, another random part in each; 0 means all.
-        ema: Decay of a moving average of the parameters, which is validated and stays at the end; 0: none.
+        ema: Decay of a moving average of the network, which is validated and stays at the end; 0: none. Smaller in
+            the first steps: see `optimization.Average`.
         schedule: Of the learning rate, after `warmup`: "cosine" falls to 0; "step" falls to a tenth at 0.625, 0.75 and
             0.875 of the run; "onecycle" rises along a cosine too, from 0.04, and falls to 4e-6.
         warmup: Share of the run over which the learning rate rises to its peak.
-        base_batch_size: The learning rate is multiplied by batch_size / base_batch_size; 0 leaves it
+        base_batch_size: The learning rate is multiplied by the images of a batch / base_batch_size; 0 leaves it
             (Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.1).
         accumulation: Micro-batches that a batch is split into, to save memory. The batch stays `batch_size` images,
             where elsewhere the word multiplies it.
@@ -39,7 +40,7 @@ class Recipe:
         sampling: "shuffled" visits each image once; "balanced" draws each class equally often.
         augmentation: What a view does to an image.
         device: "auto" is CUDA where there is one.
-        workers: Batches that a thread prepares ahead; with 0 it is one on CUDA and none on the CPU.
+        workers: Threads that prepare the next batches, one each; with 0 it is one on CUDA and none on the CPU.
     """
 
     epochs: int
@@ -77,9 +78,9 @@ class Recipe:
         """Return the images of a batch: a split smaller than a batch is one batch."""
         return min(images, self.train_images or images, self.batch_size)
 
-    def learning_rate_at(self, progress: float) -> float:
-        """Return the learning rate at a point of the run, 0 to 1."""
-        scale = self.batch_size / self.base_batch_size if self.base_batch_size else 1.0
+    def learning_rate_at(self, progress: float, images: int) -> float:
+        """Return the learning rate at a point of the run, 0 to 1, over a split of so many images."""
+        scale = self.batch_images(images) / self.base_batch_size if self.base_batch_size else 1.0
         return self.learning_rate * scale * lr_factor(progress, self.warmup, self.schedule)
 
     def view(self, epoch: int) -> int:

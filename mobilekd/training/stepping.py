@@ -12,7 +12,7 @@ from mobilekd.method import Batch
 from mobilekd.stage import Progress
 from mobilekd.training.device import Precision, eager
 from mobilekd.training.faults import first_not_finite, statistics
-from mobilekd.training.memory import Snapshot, Split
+from mobilekd.training.memory import Snapshot, Split, fits
 from mobilekd.training.optimization import Average, make_optimizer
 from mobilekd.training.parallel import Group
 from mobilekd.training.recipe import Recipe
@@ -27,6 +27,7 @@ class Stepper:
     def __init__(self, run: Run, recipe: Recipe, device: torch.device, group: Group, progress: Progress) -> None:
         """Move the network and the adapters to the device, and give every process those of process 0."""
         self._run, self._recipe, self._device, self._group = run, recipe, device, group
+        self._progress = progress
         self._modules = {"": run.network} | ({"adapters": run.adapters} if run.adapters else {})
         for module in self._modules.values():
             module.to(device)
@@ -35,11 +36,11 @@ class Stepper:
         self._parameters = [*self._own, *(one for one in added if one.requires_grad)]
         buffers = [one for module in self._modules.values() for one in module.buffers()]
         group.copy_from_first([*(one.data for one in self._parameters), *buffers])
-        self._snapshot = Snapshot(buffers)
+        self._snapshot = Snapshot(buffers, len(run.train))
         # A memory bank of the adapters is each process' own; statistics of BatchNorm are averaged.
         self._averaged = statistics(run.network) if group.size > 1 else []
         self._optimizer = make_optimizer(self._parameters, recipe)
-        self.average = Average(self._own, recipe.ema)
+        self.average = Average([*self._own, *statistics(run.network)], recipe.ema)
         self._precision = Precision(recipe.precision, device)
         self.split = Split(run.title, recipe.accumulation, progress)
         self._first_bad = torch.full((), -1, device=device)
@@ -62,14 +63,14 @@ class Stepper:
                     added = value.detach() * share
                     terms[name] = terms[name] + added if name in terms else added
 
-        self.split.until_it_fits(len(batch.rows), self._snapshot, compute)
+        self.split.until_it_fits(batch.rows, self._snapshot, compute)
         self._exchange(terms, len(batch.rows) / whole)
         return terms
 
     def update(self, batch: Batch) -> None:
         """Move the parameters along the gradients, and the average after them."""
         for group in self._optimizer.param_groups:
-            group["lr"] = self._recipe.learning_rate_at(batch.progress)
+            group["lr"] = self._recipe.learning_rate_at(batch.progress, len(self._run.train))
         self._precision.scaler.step(self._optimizer)
         self._precision.scaler.update()
         self.average.update()
@@ -104,21 +105,32 @@ class Stepper:
 
         What a term is worth says little of what it does: CRD's contrast never falls to 0. Network and adapters are in
         evaluation mode meanwhile, and one micro-batch speaks for all; a term whose gradient is not finite is left out.
+        The graph is kept until all terms are weighed, which takes more memory than a step: where it is lacking, {}.
         """
         self._optimizer.zero_grad(set_to_none=True)
         self._seed(step)
-        self._snapshot.take()
+        self._snapshot.take(batch.rows)
         for module in self._modules.values():
             module.eval()
-        with eager(self._run.network):
-            terms = self._terms(next(self.split.batches(batch)))
-            found = {name: self._pull(value) for name, value in terms.items()}
+        found: dict[str, Tensor] = {}
+
+        def weigh() -> None:
+            with eager(self._run.network):
+                terms = self._terms(next(self.split.batches(batch)))
+                found.update((name, self._pull(value)) for name, value in terms.items())
+
+        has_failed = not fits(weigh)
         self._snapshot.put_back()
+        if self._group.total(int(has_failed)):  # in one process is enough: all must send the same values
+            self._progress.say(f"{self._run.title}: too little memory to weigh the terms after step {step + 1}")
+            return {}
         self._group.sum_in_place(list(found.values()))
         means = {name: float(value) / self._group.size for name, value in found.items()}
         return {name: value for name, value in means.items() if math.isfinite(value)}
 
     def _pull(self, term: Tensor) -> Tensor:
+        if not term.requires_grad:
+            return torch.zeros_like(term)
         scaled = self._precision.scaler.scale(term)
         found = torch.autograd.grad(scaled, self._own, retain_graph=True, allow_unused=True)
         if not (reached := [one for one in found if one is not None]):
@@ -131,7 +143,7 @@ class Stepper:
         return {
             "adapters": self._run.adapters.state_dict() if self._run.adapters else {},
             "optimizer": self._optimizer.state_dict(),
-            "average": self.average.values,
+            "average": self.average.state(),
             "scaler": self._precision.scaler.state_dict(),
             "micro_batches": self.split.parts,
         }

@@ -3,6 +3,9 @@
 That is what lets a teacher's answer be kept (soft_labels.py), a batch be halved, and processes share a batch.
 """
 
+import functools
+import threading
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -39,7 +42,8 @@ class Views:
         self._mean = torch.tensor(images.facts.mean, device=self._home)
         self._std = torch.tensor(images.facts.std, device=self._home)
         self._augmentation, self._seed, self._device = augmentation, seed, device
-        self._view, self._draws = -1, draw(0, augmentation, seed, 0)
+        self._drawing = threading.Lock()
+        self._draws = functools.lru_cache(maxsize=2)(self._drawn)  # threads that prepare batches may be an epoch apart
 
     def batch(self, rows: Tensor, view: int, progress: float = 0.0) -> Batch:
         """Return some images in a view.
@@ -49,7 +53,8 @@ class Views:
             view: Number of the augmentation, from 0.
             progress: Share of the run that is done, 0 to 1.
         """
-        draws = self._of_view(view)
+        with self._drawing:
+            draws = self._draws(view)
         rows = rows.to(self._home)
         images, targets = self._seen(rows, draws), self._targets(rows)
         if self._augmentation.mixes:
@@ -60,12 +65,9 @@ class Views:
         labels, targets, rows = (one.to(self._device) for one in (self._labels[rows], targets, rows))
         return Batch(images, labels, targets, rows, view, progress)
 
-    def _of_view(self, view: int) -> Draws:
-        if view != self._view:
-            drawn = draw(len(self._labels), self._augmentation, self._seed, view)
-            self._draws = Draws(**{name: getattr(drawn, name).to(self._home) for name in Draws.__slots__})
-            self._view = view
-        return self._draws
+    def _drawn(self, view: int) -> Draws:
+        drawn = draw(len(self._labels), self._augmentation, self._seed, view)
+        return Draws(**{name: getattr(drawn, name).to(self._home) for name in Draws.__slots__})
 
     def _seen(self, rows: Tensor, draws: Draws) -> Tensor:
         """Return one image a row before mixing: normalised, [batch, channels, height, width]."""

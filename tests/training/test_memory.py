@@ -50,6 +50,37 @@ def test_a_step_that_ran_out_of_memory_leaves_no_trace(tmp_path) -> None:
     assert distance(after, planned) == 0
 
 
+class Bank(nn.Module):
+    """An adapter that moves the places of the batch's images, by momentum, in more values than are copied whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bank", torch.ones(40, 2000))
+
+    def forward(self, rows, logits):
+        self.bank[rows] = 0.5 * self.bank[rows] + logits.detach().mean(1, keepdim=True)
+        return self.bank[rows].mean() + logits.mean()
+
+
+def banked(folder, model, recipe) -> Bank:
+    bank = Bank()
+    body = model[:-1]
+
+    def loss(batch):
+        logits = body[:-1](batch.images)
+        far = bank(batch.rows, logits)
+        return {"hard": nn.functional.cross_entropy(model[-1](body[-1](logits)), batch.labels), "far": far}
+
+    fit(replace(run(folder, model, adapters=bank), loss=loss), recipe)
+    return bank
+
+
+def test_a_memory_bank_moves_once_in_a_step_that_ran_out_of_memory(tmp_path) -> None:
+    after = banked(tmp_path / "after", small(network(), 4), RECIPE)
+    planned = banked(tmp_path / "planned", small(network(), 4), replace(RECIPE, accumulation=2))
+    assert distance(after, planned) == 0
+
+
 def test_a_resumed_run_keeps_its_micro_batches(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(loop, "_CHECKPOINT_EVERY_S", 0.0)
     whole, quiet = small(network(), 4), Quiet()

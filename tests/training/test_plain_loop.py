@@ -57,7 +57,7 @@ def trained_plainly(recipe: Recipe) -> nn.Module:
         soft = kl_div(log_softmax(logits / TEMPERATURE, 1), softmax(taught / TEMPERATURE, 1), reduction="batchmean")
         loss = (1 - SHARE) * cross_entropy(logits, batch.labels) + SHARE * TEMPERATURE**2 * soft
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(step / feed.steps)
+            group["lr"] = recipe.learning_rate_at(step / feed.steps, 40)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -57,6 +57,26 @@ def test_one_term_is_not_weighed(tmp_path, often) -> None:
     assert pulls(fit(run(tmp_path, network()), RECIPE)[-1]) == {}
 
 
+def test_a_term_of_the_teacher_alone_pulls_not_at_all(tmp_path, often) -> None:
+    model = network()
+    loss = lambda batch: {"hard": model(batch.images).square().sum(), "theirs": batch.images.mean()}  # noqa: E731
+    assert fit(replace(run(tmp_path, model), loss=loss), RECIPE)[-1]["pull/theirs"] == 0
+
+
+def test_terms_are_not_weighed_where_memory_is_too_small_for_it(tmp_path, often) -> None:
+    model, quiet = network(), Quiet()
+
+    def loss(batch):
+        if not model.training and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError
+        return {"hard": model(batch.images).square().sum(), "far": model(batch.images).sum()}
+
+    history = fit(replace(run(tmp_path, model, quiet), loss=loss), RECIPE)
+
+    assert (len(history), pulls(history[-1])) == (3, {})
+    assert quiet.lines == [f"toy: too little memory to weigh the terms after step {step}" for step in (5, 10, 15)]
+
+
 def test_a_term_without_a_gradient_pulls_not_at_all(tmp_path, often) -> None:
     model = network()
 

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilekd.training.recipe import lr_factor
+from tests.training.toy import RECIPE
 
 SCHEDULES = ("cosine", "step", "onecycle")
 
@@ -35,3 +38,9 @@ def test_one_cycle_is_that_of_torch(step) -> None:
     optimizer.step()
     [cycle.step() for _ in range(step)]
     assert lr_factor(step / 100, 0.3, "onecycle") == pytest.approx(cycle.get_last_lr()[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(("images", "times"), [(1000, 8.0), (512, 8.0), (65, 65 / 64)])
+def test_the_rate_follows_the_images_that_a_batch_really_has(images, times) -> None:
+    recipe = replace(RECIPE, batch_size=512, base_batch_size=64, warmup=0.0)
+    assert recipe.learning_rate_at(0.0, images) == pytest.approx(times * RECIPE.learning_rate)
