@@ -34,8 +34,8 @@ STUDENTS = {
     "resnet20": "python:benchmarks.cifar_resnet:resnet20",
     "mobilenetv2_050": "python:benchmarks.zoo:mobilenetv2_050_cifar",
 }
-# Weights are the methods' own defaults (docs/methods.md), but for dkd and dist, whose authors' weights for CIFAR-100
-# (beta 8; temperature 4, weights 2) are too large for 10 classes: docs/results/distillation.md.
+# Weights are the methods' own defaults (docs/methods.md). The authors' weights of dkd and dist for CIFAR-100 (beta 8;
+# temperature 4, weights 2) are too large for 10 classes: docs/results/distillation.md.
 # All but kd come with plain cross-entropy, as in the papers' tables.
 METHODS: dict[str, tuple[str, ...]] = {
     "alone": ("distill.soft_weight=0.0",),
