@@ -161,7 +161,7 @@ class Distill(MethodOptions, NetworkStage):
         facts = self._facts(teacher_metrics, len(splits[0].facts.classes)) | learned_from
         facts |= {"top1_of_generations": tops} if self.generations > 1 else {}
         write_result(context.out, network, facts=facts, history=history, test=splits[2])
-        found = self._diagnoses(history, teacher_metrics, _metrics(context.out), splits[2])
+        found = self._diagnoses(history, teacher_metrics, context.out, splits[2])
         write_diagnoses(context.out / FILE, found)
 
     def _layer_parts(self) -> tuple[Part, ...]:
@@ -216,7 +216,7 @@ class Distill(MethodOptions, NetworkStage):
             context.progress.say(f"{self.stage_name()}: {line}")
         return found.facts()
 
-    def _diagnoses(self, history: "History", teacher: Metrics, student: Metrics, test: "Images") -> "list[Diagnosis]":
+    def _diagnoses(self, history: "History", teacher: Metrics, student: Path, test: "Images") -> "list[Diagnosis]":
         import numpy as np
 
         from mobilekd.training.diagnosis import DistillFacts, diagnose
@@ -227,7 +227,7 @@ class Distill(MethodOptions, NetworkStage):
         names = dict.fromkeys(name for record in history for name in terms_of(record) if name != "hard")
         facts = DistillFacts(
             history=history,
-            student_top1=student["top1_test"] or 0.0,
+            student_top1=_metrics(student)["top1_test"] or 0.0,
             teacher_top1=teacher["top1_test"] or 0.0,
             temperature=next((part.method.temperature for part in parts if isinstance(part.method, Kd)), None),
             learning_rate=self.learning_rate,
@@ -237,6 +237,7 @@ class Distill(MethodOptions, NetworkStage):
             feature_terms=tuple(one for one in names if features and (is_one or one.partition(".")[0] in features)),
             largest_class=float(np.bincount(test.labels).max() / len(test)),
             test_images=len(test),
+            teacher=json.loads((student / "network.json").read_text(encoding="utf-8"))["teacher"],
         )
         return diagnose(facts)
 

@@ -49,6 +49,7 @@ class DistillFacts:
         feature_terms: Names of the terms that compare features; None takes all but "hard" and "soft".
         largest_class: Share of the test images that are of the commonest class; None where it is not known.
         test_images: How many there are; 0 where it is not known.
+        teacher: Name of its network: with an assistant it is not the first of the build.
     """
 
     history: Sequence[Record]
@@ -62,6 +63,7 @@ class DistillFacts:
     feature_terms: tuple[str, ...] | None = None
     largest_class: float | None = None
     test_images: int = 0
+    teacher: str = "the teacher"
 
     def error_of(self, top1: float) -> float:
         """Return the standard error of a top-1 on the test images, as a fraction; 0 where their number is not known."""
@@ -121,7 +123,7 @@ def _useless_teacher(facts: DistillFacts) -> Diagnosis | None:
         return None
     return Diagnosis(
         "the teacher is no better than the largest class",
-        f"its test top-1 is {facts.teacher_top1:.2%}, and of the {facts.test_images} test images"
+        f"the test top-1 of {facts.teacher} is {facts.teacher_top1:.2%}, and of the {facts.test_images} test images"
         f" {facts.largest_class:.2%} are of one class",
         "check the order of the classes, data.normalization and teacher.checkpoint, or train it longer: teacher.epochs",
     )
@@ -218,6 +220,6 @@ def _near_teacher(facts: DistillFacts) -> Diagnosis | None:
     is_level = facts.student_top1 >= facts.teacher_top1
     return Diagnosis(
         "the student is as good as its teacher" if is_level else "the student has almost reached its teacher",
-        f"test top-1 {facts.student_top1:.2%}, the teacher's {facts.teacher_top1:.2%}",
+        f"test top-1 {facts.student_top1:.2%}, its teacher {facts.teacher} {facts.teacher_top1:.2%}",
         "this teacher has nothing left to give: take a better teacher, or a smaller student",
     )

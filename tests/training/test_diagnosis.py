@@ -37,7 +37,7 @@ CASES = {
     "the temperature is outside 2 to 5": ({"temperature": 12.0}, "is 12"),
     "the teacher is no better than the largest class": (
         {"teacher_top1": 0.34, "largest_class": 1 / 3, "test_images": 300, "student_top1": 0.6},
-        "34.00%, and of the 300 test images 33.33% are of one class",
+        "is 34.00%, and of the 300 test images 33.33% are of one class",
     ),
     "the student has almost reached its teacher": ({"teacher_top1": 0.934}, "93.40%"),
 }  # fmt: skip
