@@ -107,6 +107,7 @@ def npz_shapes(file: Path) -> ArrayShapes:
                 hint="integers [n] from 0",
                 code="MKD-243",
             )
+        labels[name] = labels[name].astype(np.int64)  # no unsigned type has the -1 of no labels at all
     count = int(max(labels["y_train"].max(initial=-1), labels["y_test"].max(initial=-1))) + 1
     classes = tuple(str(one) for one in labels.get("classes", np.arange(count)))
     counts = [np.bincount(labels[name], minlength=len(classes)).tolist() for name in ("y_train", "y_test")]

@@ -112,6 +112,15 @@ def test_an_npz_is_read_with_its_classes(tmp_path) -> None:
     assert np.array_equal(source.train_images, npz_arrays()["x_train"])
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int16])
+def test_labels_of_an_npz_are_integers_of_any_type(tmp_path, kind) -> None:
+    arrays = npz_arrays()
+    np.savez(tmp_path / "data.npz", **arrays | {name: arrays[name].astype(kind) for name in ("y_train", "y_test")})
+    shapes = array_sources.npz_shapes(tmp_path / "data.npz")
+    assert sum(shapes.train_counts) == len(arrays["y_train"])
+    assert array_sources.npz(tmp_path / "data.npz", 8).classes == shapes.classes
+
+
 @pytest.mark.parametrize("broken", ["x_train", "y_test"])
 def test_an_npz_without_an_array_names_it(tmp_path, broken: str) -> None:
     np.savez(tmp_path / "d.npz", **{name: value for name, value in npz_arrays().items() if name != broken})
