@@ -25,6 +25,7 @@ from typing import Any
 from mobilekd.artifacts import canonical_json, digest_file, files_below
 from mobilekd.entry import SCHEMA, UNREADABLE, Entry, damage_of, digest_of, read_entry
 from mobilekd.errors import ConfigError, StageError
+from mobilekd.locks import try_lock
 from mobilekd.paths import default_cache, free_bytes
 
 _USERS_LOCK = "users.lock"
@@ -92,7 +93,7 @@ class Cache:
         """Hold a key; another process that wants it waits, and calls `on_wait` once."""
         with self._lock_file(self.root / "locks" / f"{key}.lock") as descriptor:
             steps = 0
-            while not _try_lock(descriptor):
+            while not try_lock(descriptor):
                 steps += 1
                 if steps == _TELL_AFTER_STEPS:
                     on_wait()
@@ -188,7 +189,7 @@ def alone_in_cache(root: Path) -> Iterator[None]:
         ConfigError: A build is running.
     """
     with (root / _USERS_LOCK).open("w") as stream:
-        if not _try_lock(stream.fileno()):
+        if not try_lock(stream.fileno()):
             raise ConfigError(f"a build is running in {root}", hint="wait for its end", code="MKD-261")
         yield
 
@@ -211,14 +212,6 @@ def _is_disk_full(cause: OSError | RuntimeError, folder: Path) -> bool:
     if isinstance(cause, OSError):
         return cause.errno in {errno.ENOSPC, errno.EDQUOT}
     return free_bytes(folder) < 1 << 20
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _write_durably(path: Path, text: str) -> None:

@@ -75,3 +75,15 @@ def pytest_runtest_makereport(item, call):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and MOBILEKD_CI is set: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> str:
+    """Return where a sweep keeps its study."""
+    return str(tmp_path / "study.journal")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Return where a sweep writes."""
+    return tmp_path / "sweep"

@@ -4,22 +4,23 @@ from mobilekd import console
 from mobilekd.errors import ConfigError, MobilekdError
 
 
-def test_a_plain_bar_tells_its_progress_at_most_every_ten_seconds(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a second pass between two looks at the clock."""
     clock = iter(range(1000))
     monkeypatch.setattr("mobilekd.console.time.monotonic", lambda: next(clock))
+
+
+def test_a_plain_bar_tells_its_progress_at_most_every_ten_seconds(
+    capfd: pytest.CaptureFixture[str], seconds: None
+) -> None:
     with console.Console().bar("teacher", 30) as bar:
         for _ in range(30):
             bar.advance(1, "loss 0.1")
     assert capfd.readouterr().err.count("teacher ") == 3
 
 
-def test_a_plain_bar_that_told_something_tells_its_end(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(1000))
-    monkeypatch.setattr("mobilekd.console.time.monotonic", lambda: next(clock))
+def test_a_plain_bar_that_told_something_tells_its_end(capfd: pytest.CaptureFixture[str], seconds: None) -> None:
     with console.Console().bar("teacher", 12) as bar:
         for _ in range(12):
             bar.advance(1, "loss 0.1")

@@ -20,16 +20,6 @@ from tests.sweeps import AXES, PLAN, Methods, Runs
 pytest.importorskip("optuna")
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> str:
-    return str(tmp_path / "study.journal")
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "sweep"
-
-
 def test_every_point_of_a_grid_is_built_once_with_every_seed(workshop, journal, out) -> None:
     runs = Runs()
     document = run_sweep(PLAN, workshop, journal, out, runs)

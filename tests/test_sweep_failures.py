@@ -1,7 +1,6 @@
 """Combinations that fail in a sweep: alone, or with all the others."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -14,16 +13,6 @@ from tests.sweeps import PLAN, Runs
 pytest.importorskip("optuna")
 
 UNFIT = ConfigError("gives no feature maps", hint="use kd", code="MKD-252")
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> str:
-    return str(tmp_path / "study.journal")
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "sweep"
 
 
 def test_a_trial_that_fails_is_reported_and_does_not_stop_the_others(workshop, journal, out) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from mobilekd.benchmarking.place import Place
+from mobilekd.benchmarking.threads import check_threads, told_cores
 from mobilekd.device import cpus
 from mobilekd.errors import ConfigError, DeviceError
 from mobilekd.profile import Profile
@@ -47,8 +48,8 @@ def check_fits(profile: Profile, place: Place, facts: DeviceFacts, say: Callable
         check_threads(profile.benchmark.threads, len(here), "this host")
     elif profile.benchmark.threads > len(here):
         say(
-            f"benchmark.threads is {profile.benchmark.threads}, and they wait for each other on {_count(len(here))} of "
-            f"this host: --set profile.benchmark.threads={len(here)} takes less time"
+            f"benchmark.threads is {profile.benchmark.threads}, and they wait for each other on {told_cores(len(here))}"
+            f" of this host: --set profile.benchmark.threads={len(here)} takes less time"
         )
 
 
@@ -80,20 +81,6 @@ def check_kind(profile: Profile, facts: DeviceFacts) -> None:
         )
 
 
-def check_threads(threads: int, cores: int, whose: str) -> None:
-    """Accept so many threads on a device; 0 cores are not known.
-
-    Raises:
-        ConfigError: They are more than its cores, so that they would wait for each other.
-    """
-    if cores and threads > cores:
-        raise ConfigError(
-            f"benchmark.threads is {threads}, and {whose} has {_count(cores)}",
-            hint=f"--set profile.benchmark.threads={cores}",
-            code="MKD-234",
-        )
-
-
 def check_cores(cores: Sequence[int], here: Sequence[int]) -> None:
     """Accept CPUs to pin to that this host has and may use.
 
@@ -116,10 +103,6 @@ def cpus_here() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
-
-
-def _count(cores: int) -> str:
-    return f"{cores} core{'s' * (cores != 1)}"
 
 
 def needed_features(profile: Profile) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""What a page in a browser can't choose, and what it has no more of than its browser."""
+"""What a page in a browser can't choose."""
 
 import os
 
+from mobilekd.benchmarking.threads import check_threads
 from mobilekd.errors import ConfigError
 from mobilekd.profile import Profile
 
@@ -21,25 +22,3 @@ def check_choices(profile: Profile) -> None:
         )
     # The browser may have fewer: that is known when its page is open, and a build wants to know before it trains.
     check_threads(profile.benchmark.threads, os.cpu_count() or 1, "this host")
-
-
-def check_threads(threads: int, cores: int, whose: str) -> None:
-    """Accept so many threads of a page.
-
-    Args:
-        threads: `benchmark.threads` of the profile.
-        cores: `hardwareConcurrency` of the browser, or those of its host.
-        whose: For the message, as "Chromium 156.0.8078.108".
-
-    Raises:
-        ConfigError: They are more than the cores, so that they would wait for each other.
-
-    Example:
-        >>> check_threads(2, 2, "Chromium 156")
-    """
-    if threads > cores:
-        raise ConfigError(
-            f"benchmark.threads is {threads}, more than the cores of {whose} that a page can use: {cores}",
-            hint=f"--set profile.benchmark.threads={cores}",
-            code="MKD-233",
-        )

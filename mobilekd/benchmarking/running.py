@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mobilekd.benchmarking import pages, tensors
+from mobilekd.benchmarking import tensors
+from mobilekd.benchmarking.threads import check_threads
 from mobilekd.device import runner, runtimes, web_runtime
 from mobilekd.device.full_disk import refuse_full_disk
 from mobilekd.device.runner import Job, Outcome
@@ -184,7 +185,7 @@ def prepare(
     plain = Running(transport, (), (), scratch, threads, cores)
     if isinstance(transport, Web):
         facts = transport.facts()
-        pages.check_threads(threads, facts.cores, facts.name)
+        check_threads(threads, facts.cores, facts.name)
         return replace(plain, program=web_runtime.PROGRAM)
     if choice == "python":
         if lack := _python_lack(transport, backends):

@@ -138,7 +138,7 @@ class Distill(MethodOptions, NetworkStage):
         strategy = self.strategy()
         store = open_store(self, context, inputs, splits[0], self.soft_label_top)
         teachers = self._teachers(inputs, splits[0], store)
-        teacher_metrics = _metrics(inputs.newest(Teacher).path)
+        teacher_metrics = _read(inputs.newest(Teacher).path, "metrics.json")
         learned_from = {"teacher": network_facts(inputs.newest(Teacher))["network"]}
         learned_from |= self._judge(learned_from["teacher"], teachers, splits[1], context)
         tops: list[float | None] = []
@@ -227,7 +227,7 @@ class Distill(MethodOptions, NetworkStage):
         names = dict.fromkeys(name for record in history for name in terms_of(record) if name != "hard")
         facts = DistillFacts(
             history=history,
-            student_top1=_metrics(student)["top1_test"] or 0.0,
+            student_top1=_read(student, "metrics.json")["top1_test"] or 0.0,
             teacher_top1=teacher["top1_test"] or 0.0,
             temperature=next((part.method.temperature for part in parts if isinstance(part.method, Kd)), None),
             learning_rate=self.learning_rate,
@@ -237,7 +237,7 @@ class Distill(MethodOptions, NetworkStage):
             feature_terms=tuple(one for one in names if features and (is_one or one.partition(".")[0] in features)),
             largest_class=float(np.bincount(test.labels).max() / len(test)),
             test_images=len(test),
-            teacher=json.loads((student / "network.json").read_text(encoding="utf-8"))["teacher"],
+            teacher=_read(student, "network.json")["teacher"],
         )
         return diagnose(facts)
 
@@ -254,9 +254,8 @@ class Distill(MethodOptions, NetworkStage):
         }
 
 
-def _metrics(folder: Path) -> Metrics:
-    found: Metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return found
+def _read(folder: Path, file: str) -> Any:
+    return json.loads((folder / file).read_text(encoding="utf-8"))
 
 
 def _two(images: "Images") -> "Tensor":

@@ -5,7 +5,6 @@
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mobilekd.errors import ConfigError, StoreError
+from mobilekd.locks import try_lock
 from mobilekd.store.interface import MAX_DOCUMENT_BYTES, Head, ObjectStore, Stored
 
 PRIVATE = ".mobilekd-store"
@@ -139,7 +139,7 @@ class FolderStore(ObjectStore):
         lock.parent.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + _LOCK_S
         with lock.open("w") as stream:
-            while not _try_lock(stream.fileno()):
+            while not try_lock(stream.fileno()):
                 if time.monotonic() > deadline:
                     raise StoreError(f"{lock} is held for {_LOCK_S:g} s", hint="wait for the other writer, or end it")
                 time.sleep(_LOCK_STEP_S)
@@ -163,14 +163,6 @@ class FolderStore(ObjectStore):
             if isinstance(cause, NotADirectoryError | FileExistsError | IsADirectoryError):
                 raise ConfigError(f"{where}: {why}", hint="a store is a folder of its own") from cause
             raise StoreError(f"{where}: {why}", hint="is the disk mounted, and does it know hard links?") from cause
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -229,12 +229,7 @@ def read_state_dict(path: Path) -> Mapping[str, "Tensor"]:
             hint="save it with torch.save(model.state_dict(), ...) or as safetensors",
             code="MKD-251",
         ) from cause
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        OSError,
-    ) as cause:  # OSError: torch seeks before the start of a short one
+    except (RuntimeError, EOFError, ValueError, OSError) as cause:  # torch seeks before the start of a short file
         raise ConfigError(
             f"{path} can't be read: {str(cause).splitlines()[0]}", hint="was it cut off?", code="MKD-251"
         ) from cause

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mobilekd.artifacts import digest_file
 from mobilekd.errors import DeviceError
+from mobilekd.locks import try_lock
 from mobilekd.transport import Completed
 
 _STORE_DAYS = 7.0
@@ -172,9 +173,7 @@ def _remove_left_behind(root: Path) -> None:
     """Remove working folders whose process is gone; the lock of one that lives is held."""
     for lock in root.glob("work-*.lock"):
         with contextlib.suppress(FileNotFoundError), lock.open("a") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(stream):
                 continue
             shutil.rmtree(root / lock.stem, ignore_errors=True)
             lock.with_suffix(".counts").unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Who holds a device: one process of this host by a file lock, one host by a folder on the device."""
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -9,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TextIO
+from typing import Self
 
 from mobilekd.device.machine import is_alive
 from mobilekd.errors import DeviceError
+from mobilekd.locks import try_lock
 from mobilekd.transport import Patience
 
 _PROCESS_STEP_S = 0.5
@@ -105,7 +105,7 @@ def host_lock(path: Path, device: str, owner: Owner, wait: Wait) -> Iterator[Non
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
-        while not _is_locked(stream):
+        while not try_lock(stream):
             holder = path.read_text(encoding="utf-8")
             refusal, named = held(device, holder), Owner.parse(holder)
             if named and (named.host, named.pid) == (owner.host, owner.pid):
@@ -129,12 +129,3 @@ def held(device: str, holder: str, hint: str = "") -> DeviceError:
     return DeviceError(
         f"{device} is held by {who}; two measurements at once would disturb each other", hint=hint, code="MKD-505"
     )
-
-
-def _is_locked(stream: TextIO) -> bool:
-    """Lock a file; return whether that went well."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

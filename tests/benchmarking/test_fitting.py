@@ -2,8 +2,9 @@
 
 import pytest
 
-from mobilekd.benchmarking.fitting import check_cores, check_fits, check_kind, check_threads, cpus_here
+from mobilekd.benchmarking.fitting import check_cores, check_fits, check_kind, cpus_here
 from mobilekd.benchmarking.place import Place
+from mobilekd.benchmarking.threads import check_threads
 from mobilekd.config import load_profile
 from mobilekd.errors import ConfigError, DeviceError
 from mobilekd.profile import BenchmarkSettings

@@ -187,7 +187,7 @@ def test_more_threads_than_this_host_has_cores_are_refused_for_a_page_before_a_b
     cores = os.cpu_count() or 1
     wanted = profile(WEB, BenchmarkSettings(timed_runs=10, threads=cores + 1), transport="web")
     with pytest.raises(
-        ConfigError, match=rf"^benchmark.threads is {cores + 1}, more than the cores of this host .*"
+        ConfigError, match=rf"^benchmark.threads is {cores + 1}, and this host has {cores} cores?$"
     ) as told:
         choose(wanted)
     assert told.value.hint == f"--set profile.benchmark.threads={cores}"

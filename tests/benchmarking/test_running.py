@@ -97,5 +97,17 @@ def test_a_full_disk_is_no_reason_to_run_by_python(tmp_path: Path) -> None:
     assert caught.value.code == "MKD-430"
 
 
-def test_another_lack_is_not_called_a_full_disk(tmp_path: Path) -> None:
-    refuse_full_disk(tmp_path, MissingToolError("pip ended with exit code 1"))
+def code_of_the_refusal(state: Path, said: str) -> str:
+    try:
+        refuse_full_disk(state, MissingToolError(said))
+    except StageError as refusal:
+        return refusal.code
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [("OSError: [Errno 28] No space left on device", "MKD-430"), ("pip ended with exit code 1", "")],
+)
+def test_a_full_disk_is_told_from_another_lack(said: str, code: str, tmp_path: Path) -> None:
+    assert code_of_the_refusal(tmp_path, said) == code
